@@ -1,0 +1,6569 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * fia.h - dense attention for CPUs: one header, C99 and C++11, x86-64 and ARM.
+ *
+ *   out = softmax(scale * Q K^T + bias, under masks) V      for f32, f16 and bf16, mixed freely
+ *
+ * Three ways to build
+ *   1. declarations   #include "fia.h" anywhere: costs nothing, needs no SIMDe.
+ *   2. bodies         in exactly one C or C++ file:
+ *                         #define FIA_IMPLEMENTATION
+ *                         #include "fia.h"
+ *                     compiled for the CPU (-O2 -march=native -ffp-contract=off), SIMDe on the include path, -lm.
+ *   3. private copy   #define FIA_STATIC before the two lines above: every function is static.
+ *
+ * Two doors
+ *   engine door       fia_problem -> fia_plan_make -> fia_run: strides, page tables, masks as an engine has them.
+ *   operator doors    fia_fused_infer_attention_score_v2_*: the parameter names of torch_npu, tensors as arguments.
+ *
+ * The way of one query row, five functions, each in the room named behind it:
+ *   fia_run (R15) -> fia_attend_item_ (R13) -> fia_tile_step_ (R12) or fia_stream_block_ (R11)
+ *   -> fia_softmax_block_ (R9) -> fia_state_finish_ (R9)
+ *
+ * Axes: B sequences, Hq query heads, Hkv KV heads, G = Hq / Hkv, Sq query rows, Skv keys, D key dim, Dr rope dim,
+ *       Dv value dim, P page size. Query head h reads KV head h / G. Strides are bytes, named <axis>_bytes.
+ *
+ * Macro               default      set by      effect
+ * FIA_IMPLEMENTATION  off          one file    bodies
+ * FIA_STATIC          off          that file   bodies are static; no symbol leaves the file
+ * FIA_API             extern       anyone      linkage of public functions (a DLL export, say)
+ * FIA_TARGET          best         builds      name of this copy: picks nothing, is printed by fia_explain
+ * FIA_SCALAR          off          builds      4, 8 or 16: plain C lanes of that width, no SIMDe
+ * FIA_CHUNK           512          tests       base of the chunk rule, a multiple of 32
+ * FIA_BACKEND_H       off          builds      header with a backend record (see fia_backend)
+ * FIA_ASSERT          off          anyone      FIA_ASSERT(x): checks internal invariants
+ *
+ * Contents:  grep -n '^/\* ==== ' fia.h
+ *   R1 config   R2 types   R3 functions
+ *   R4 compiler R5 lanes R6 math R7 codecs R8 keys R9 row state R10 modifiers R11 stream R12 tiles R13 drivers
+ *   R14 context R15 engine api R16 operator doors
+ */
+#ifndef FIA_H_INCLUDED
+#define FIA_H_INCLUDED
+
+/* ==== R1 config ============================================================================== */
+/* Versions and linkage. The version stands here and nowhere else. */
+
+#include <stddef.h>
+#include <stdint.h>
+
+#define FIA_VERSION_MAJOR 0
+#define FIA_VERSION_MINOR 1
+#define FIA_VERSION_PATCH 0
+#define FIA_VERSION (FIA_VERSION_MAJOR * 1000000 + FIA_VERSION_MINOR * 1000 + FIA_VERSION_PATCH)
+
+#ifndef FIA_API
+#ifdef FIA_STATIC
+#define FIA_API static
+#else
+#define FIA_API extern
+#endif
+#endif
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* ==== R2 types =============================================================================== */
+/* Every structure has an _init function; all-zero is not a default. Nothing here owns memory. */
+
+/* ---- status, element types, tensors ---- */
+
+/** What a call says. Every other value than FIA_OK comes with a sentence in the fia_report. */
+typedef enum fia_status {
+    FIA_OK = 0,
+    FIA_ERR_ARGUMENT = 1,     /**< wrong: no build will take this argument */
+    FIA_ERR_NOT_IN_BUILD = 2, /**< right, but this build lacks a codec, a header or a feature that it needs */
+    FIA_ERR_BACKEND = 3       /**< the backend took the call and failed */
+} fia_status;
+
+/** Filled by every call that can fail; text is one sentence: argument, its value, what is allowed. */
+typedef struct fia_report {
+    fia_status status; /**< the same value that the call returned */
+    char text[252];    /**< NUL terminated; empty with FIA_OK */
+} fia_report;
+
+/** Element types. Codes from FIA_DTYPE_USER up are free for codecs that are added from outside. */
+typedef int32_t fia_dtype;
+enum {
+    FIA_NONE = 0, /**< absent */
+    FIA_F32 = 1,
+    FIA_F16 = 2,  /**< IEEE binary16 */
+    FIA_BF16 = 3, /**< the upper half of an f32 */
+    FIA_F64 = 4,
+    FIA_I8 = 5,
+    FIA_U8 = 6,
+    FIA_BOOL = 7, /**< one byte; any non-zero is true */
+    FIA_I16 = 8,
+    FIA_I32 = 9,
+    FIA_I64 = 10,
+    FIA_U64 = 11,
+    FIA_I4 = 12, /**< two to a byte, low nibble first, signed */
+    FIA_F8_E4M3 = 13,
+    FIA_F8_E5M2 = 14,
+    FIA_HIF8 = 15,
+    FIA_DTYPE_USER = 256
+};
+
+/** A tensor as the operators take it (the fields of a DLPack DLTensor). Absent: data == NULL and ndim == 0. */
+typedef struct fia_tensor {
+    void *data;
+    fia_dtype dtype;
+    int32_t ndim;      /**< 0..6 */
+    int64_t shape[6];  /**< elements */
+    int64_t stride[6]; /**< elements */
+} fia_tensor;
+
+/** A host list of integers, as torch_npu takes lengths. Absent: data == NULL. */
+typedef struct fia_int_list {
+    const int64_t *data;
+    int64_t count;
+} fia_int_list;
+
+/* ---- problem: what a plan is made from ---- */
+
+/** How the rows of one tensor lie. The elements of a row are contiguous, unless piece_elements says otherwise. */
+typedef struct fia_view {
+    fia_dtype dtype;
+    int32_t piece_elements;   /**< 0: a row is one piece; else a row is cut into pieces of so many (NZ layout) */
+    ptrdiff_t sequence_bytes; /**< from a sequence (paged keys: from a page) to the next; unused when packed */
+    ptrdiff_t head_bytes;     /**< from a head to the next; 0 broadcasts */
+    ptrdiff_t row_bytes;      /**< from a row (a key) to the next */
+    ptrdiff_t piece_bytes;    /**< from a piece to the next */
+    uint8_t params[64];       /**< for the codec: checked by it when the plan is made, passed to every call of it */
+} fia_view;
+
+/** Scales or offsets of a tensor: (sequence, head, token, channel), any stride 0. A stored x means (x + offset) * scale.
+ * At most one of token_bytes and channel_bytes is non-zero. */
+typedef struct fia_scale_view {
+    fia_dtype dtype;          /**< FIA_NONE (default): absent; else F32, F16 or BF16 */
+    int32_t paged;            /**< 1: the token is found through the block table, sequence_bytes is the page stride */
+    ptrdiff_t sequence_bytes;
+    ptrdiff_t head_bytes;
+    ptrdiff_t token_bytes;
+    ptrdiff_t channel_bytes;
+} fia_scale_view;
+
+/** A term by (sequence, query head, local row, local key): bias, additive mask, drop mask. Keys are contiguous. */
+typedef struct fia_mask_view {
+    fia_dtype dtype;          /**< FIA_NONE (default): absent; F32/F16/BF16, or BOOL/I8/U8 for drop_mask */
+    int32_t reserved;         /**< 0 */
+    int64_t rows, keys;       /**< extent of the tensor: every query length and kv length must fit; rows: 0 with row_bytes 0 */
+    ptrdiff_t sequence_bytes; /**< 0 broadcasts */
+    ptrdiff_t head_bytes;     /**< 0 broadcasts */
+    ptrdiff_t row_bytes;      /**< 0 broadcasts */
+} fia_mask_view;
+
+/** How a length array is to be read. Values are int32 or int64, read when the job runs. */
+enum {
+    FIA_LENGTHS_EACH = 0,  /**< (B): one length per sequence; absent: every sequence has the longest length */
+    FIA_LENGTHS_ENDS = 1,  /**< (B): running sums, first element = first length (the operators' form) */
+    FIA_LENGTHS_STARTS = 2 /**< (B + 1): running sums from 0 (cu_seqlens) */
+};
+
+/** How a key position finds its row. */
+enum {
+    FIA_KEYS_STRIDED = 0, /**< base + sequence * sequence_bytes + key * row_bytes (packed: see kv_packed) */
+    FIA_KEYS_LIST = 1,    /**< one base pointer per sequence (io.key_list, io.value_list) */
+    FIA_KEYS_PAGED = 2,   /**< io.block_table (B, table_columns): page = table[b][key / page_size], slot = key % page_size */
+    FIA_KEYS_USER = 256   /**< first code for key forms that are added from outside */
+};
+
+/** Global position of query row 0, where io.q_offset is not given. */
+enum {
+    FIA_ALIGN_BOTTOM_RIGHT = 0, /**< q_offset = kv_offset + kv_len - q_len: the last row meets the last key */
+    FIA_ALIGN_TOP_LEFT = 1      /**< q_offset = kv_offset: row 0 meets key 0 */
+};
+
+/** Kernel family of a sequence. */
+enum {
+    FIA_FAMILY_AUTO = 0,
+    FIA_FAMILY_STREAM = 1, /**< few query rows per KV head: each stored row is read once, straight from memory */
+    FIA_FAMILY_TILE = 2    /**< many: keys are prepared once per block and shared by blocks of query rows */
+};
+
+#define FIA_UNBOUNDED INT64_MAX /**< window_left, window_right: no bound on that side */
+
+/**
+ * An attention call without its addresses. Score of (row, key), in this order:
+ *   q.k + q_rope.k_rope [+ bias, if before the scale] -> * scale [+ bias] -> softcap -> - slope[head] * |row - key| (ALiBi)
+ *   -> + additive_mask * mask_factor[head] -> drops: length, causal, window, -inf in bias or additive mask, drop mask
+ * Rows and keys in causal, window and ALiBi are global positions (q_offset, kv_offset of fia_io).
+ */
+typedef struct fia_problem {
+    int64_t n_sequences;   /**< B: most sequences of a run */
+    int64_t max_q_len;     /**< longest query length; padded: the rows that a sequence has room for */
+    int64_t max_kv_len;    /**< longest kv length; strided and padded: the rows that a sequence has room for */
+    int64_t total_q;       /**< packed queries: rows of the whole tensor (T); else unused */
+    int64_t total_kv;      /**< packed keys: rows of the whole tensor; else unused */
+    int32_t n_q_heads;     /**< Hq */
+    int32_t n_kv_heads;    /**< Hkv; divides Hq */
+    int32_t dim;           /**< D: elements of a query and key row, >= 1 */
+    int32_t rope_dim;      /**< Dr: elements of a rope row; 0 (default): no rope pair */
+    int32_t value_dim;     /**< Dv: elements of a value and output row, >= 1 */
+    int32_t value_in_key;  /**< 1: V is the first Dv <= D elements of each key row (MLA); value view and io.value unused */
+
+    fia_view query, query_rope, key, key_rope, value, out;
+    int32_t q_packed;      /**< 1: sequences lie one after another along the row axis of query, query_rope, out and lse */
+    int32_t kv_packed;     /**< 1: the same for strided keys and values */
+    int32_t q_lengths;     /**< FIA_LENGTHS_*: form of io.q_lens */
+    int32_t kv_lengths;    /**< FIA_LENGTHS_*: form of io.kv_lens */
+
+    int32_t keys;          /**< FIA_KEYS_* or the code of an added key form */
+    int32_t pin_family;    /**< FIA_FAMILY_*; AUTO (default): by the sequence's query length, see fia_explain */
+    int64_t page_size;     /**< P: keys of a page */
+    int64_t n_pages;       /**< pages of the pool: every page id that is followed lies in [0, n_pages) */
+    int64_t table_columns; /**< columns of the block table: its row stride in elements */
+    uint8_t keys_params[64]; /**< for an added key form */
+
+    float scale;           /**< NaN (default): 1 / sqrt(D + Dr) */
+    float softcap;         /**< c > 0: s = c * tanh(s / c); 0 (default): off */
+    int32_t causal;        /**< 1: keep global key <= global row */
+    int32_t align;         /**< FIA_ALIGN_* */
+    int32_t bias_before_scale; /**< 1: bias is added before the scale */
+    int64_t window_left;   /**< keep global key >= global row - window_left; may be negative; FIA_UNBOUNDED (default) */
+    int64_t window_right;  /**< keep global key <= global row + window_right; may be negative; FIA_UNBOUNDED (default) */
+    fia_mask_view bias;          /**< added to the scores; -inf drops */
+    fia_mask_view additive_mask; /**< added last, times mask_factor[head]; a stored -inf drops whatever the factor */
+    fia_mask_view drop_mask;     /**< BOOL, I8 or U8: non-zero drops */
+    fia_dtype mask_factor;  /**< dtype of io.mask_factor (Hq); FIA_NONE (default): absent, factor 1 */
+    fia_dtype alibi_slopes; /**< dtype of io.alibi_slopes (Hq); FIA_NONE (default): absent */
+    fia_dtype sinks;        /**< dtype of io.sinks (Hq); FIA_NONE (default): absent */
+
+    int32_t want_lse;       /**< 1: io.lse is written, f32, natural log, without the sink */
+    float lse_empty;        /**< LSE of a row that keeps no key; default -inf, the identity of fia_merge */
+    int32_t fill_padding;   /**< 1: rows past a sequence's length get 0 and lse_empty; 0 (default): left alone */
+    ptrdiff_t lse_sequence_bytes, lse_head_bytes, lse_row_bytes;
+
+    fia_scale_view query_scale;               /**< per query row (token = local row) */
+    fia_scale_view key_scale, key_offset;     /**< of segment 0; the rope pair has none */
+    fia_scale_view value_scale, value_offset; /**< value_in_key: absent, V has the key's */
+    fia_scale_view out_scale, out_offset;     /**< multiplier and offset of an integer output, by (head, channel) */
+
+    int32_t exact;          /**< 1: the most exact kernel of every dtype; 0 (default): the bounds of the README */
+    int32_t reserved;       /**< 0 */
+    int64_t pin_chunk;      /**< keys of a chunk, a multiple of the base; 0 (default): the chunk rule */
+} fia_problem;
+
+/* ---- plan, io, job, workers ---- */
+
+/** Integers read when the job runs: int32 or int64, any stride. Absent: data == NULL. */
+typedef struct fia_ints {
+    const void *data;
+    fia_dtype dtype;        /**< FIA_I32 or FIA_I64 */
+    int32_t broadcast;      /**< 1: one value for every sequence */
+    ptrdiff_t stride_bytes; /**< from a value to the next */
+} fia_ints;
+
+/** All that may change from step to step. fia_io_init sets everything absent. */
+typedef struct fia_io {
+    int64_t n_sequences;  /**< sequences of this run, 0 .. the plan's */
+    const void *query, *query_rope;
+    const void *key, *key_rope, *value;     /**< strided: tensors; paged: pools */
+    const void *key_list, *key_rope_list, *value_list; /**< FIA_KEYS_LIST: B base pointers, list_bytes apart */
+    ptrdiff_t list_bytes;   /**< default sizeof(void *) */
+    fia_ints key_head_strides, key_rope_head_strides, value_head_strides; /**< FIA_KEYS_LIST: head strides in elements, where they differ by sequence */
+    fia_ints kv_rows;       /**< FIA_KEYS_LIST: rows that each sequence has room for; absent: max_kv_len */
+    void *out;              /**< may be NULL when no row is to be written; overlaps no input */
+    float *lse;
+    fia_ints q_lens, kv_lens;     /**< in the forms of the problem */
+    fia_ints q_offset, kv_offset; /**< global position of row 0 and key 0, may be negative; default: align, and 0 */
+    const int32_t *block_table;
+    const void *keys_data;  /**< for an added key form */
+    const void *bias, *additive_mask, *drop_mask, *mask_factor, *alibi_slopes, *sinks;
+    const void *query_scale, *key_scale, *key_offset, *value_scale, *value_offset, *out_scale, *out_offset;
+    void *stream;           /**< for a backend; unused on a CPU */
+} fia_io;
+
+struct fia_context;
+struct fia_tile;
+struct fia_stream;
+struct fia_codec;
+struct fia_keys;
+
+/** A prepared call without addresses: plain data, copyable, good for every run within its sizes.
+ * Read workspace_bytes and max_workers; the rest belongs to the library. */
+typedef struct fia_plan {
+    uint32_t version;       /**< FIA_VERSION that made it */
+    int32_t max_workers;    /**< workers that may run it at once */
+    size_t workspace_bytes; /**< what fia_job needs, any alignment */
+    fia_problem problem;
+    const struct fia_context *context;
+    const struct fia_tile *tile;       /**< candidates of both families */
+    const struct fia_stream *stream_k, *stream_v, *stream_k_rope;
+    const struct fia_codec *codec_q, *codec_q_rope, *codec_k, *codec_k_rope, *codec_v, *codec_out;
+    const struct fia_keys *keys;
+    int64_t chunk_base;     /**< keys */
+    int64_t pool_blocks, pool_chunks; /**< partials of row blocks that a run may cut between chunks */
+    uint64_t digest;        /**< operator doors: of the arguments' shapes, dtypes and strides */
+    int32_t op;             /**< operator door that made it; 0: engine door */
+    int32_t on_backend;     /**< 1: the backend took it */
+    void *backend_data;     /**< the backend's, freed by fia_plan_release */
+} fia_plan;
+
+/** One run: a plan, its addresses and its workspace. Runs with different workspaces may share a plan. */
+typedef struct fia_job {
+    const fia_plan *plan;
+    const fia_io *io;
+    void *workspace;        /**< any alignment */
+    size_t workspace_bytes; /**< >= plan->workspace_bytes */
+} fia_job;
+
+/** A task of fia_run: task(task_data, index) with index in [0, n). */
+typedef void (*fia_task)(void *task_data, int index);
+
+/** The caller's threads: parallel_for runs task(task_data, 0 .. n-1), any order, any concurrency, and returns when all are done. */
+typedef struct fia_workers {
+    int n; /**< tasks per phase, 1 .. plan's max_workers */
+    void (*parallel_for)(void *pool, int n, fia_task task, void *task_data);
+    void *pool;
+} fia_workers;
+
+/** Phases of a job, in order, a barrier between them. */
+enum { FIA_PHASE_CHECK = 0, FIA_PHASE_ATTEND = 1, FIA_PHASE_FOLD = 2, FIA_PHASES = 3 };
+
+/** Rows that fia_merge and fia_merge_finish work on: f32, (sequences, heads, rows, dim) by strides. */
+typedef struct fia_merge_shape {
+    int64_t sequences, heads, rows;
+    int32_t dim;
+    int32_t reserved;
+    ptrdiff_t sequence_bytes, head_bytes, row_bytes;             /**< of O */
+    ptrdiff_t lse_sequence_bytes, lse_head_bytes, lse_row_bytes; /**< of LSE */
+} fia_merge_shape;
+
+/** What fia_merge_finish does to the merged rows. */
+typedef struct fia_finish {
+    const void *sinks;      /**< (heads) or NULL */
+    fia_dtype sinks_dtype;
+    fia_view out;           /**< dtype and strides of the result */
+    fia_scale_view scale, offset; /**< by (head, channel), for an integer result */
+    const void *scale_data, *offset_data;
+} fia_finish;
+
+/* ---- what a CPU and a build have ---- */
+
+/** Features of the running CPU; one flag per target that could run. */
+typedef struct fia_cpu {
+    uint8_t sse2, v2, v3, v4, avx512_bf16, avx512_vnni, avx512_fp16, amx_bf16, amx_int8, avx_vnni;
+    uint8_t neon, fp16, dotprod, fhm, bf16, i8mm, sve;
+    uint8_t reserved[15];
+} fia_cpu;
+
+/* ---- seams: records that extensions add through a context ---- */
+
+/** Stored rows as codecs and kernels get them: one pointer per row. */
+typedef struct fia_rows {
+    const char *const *row; /**< n pointers, one per row */
+    int32_t n;              /**< rows */
+    int32_t elements;       /**< elements of a row */
+    int32_t piece_elements; /**< 0: a row is one piece */
+    int32_t first;          /**< slot of row 0 on the kernel's grid (bounds shorten a block from the front, too) */
+    ptrdiff_t piece_bytes;
+    const void *params;     /**< the view's 64 bytes */
+} fia_rows;
+
+/** A stored element type. Scales outside the row do not belong to it. */
+typedef struct fia_codec {
+    const char *name;
+    fia_dtype dtype;
+    int32_t granule;        /**< a row has a multiple of so many elements */
+    int32_t granule_bytes;  /**< bytes of one granule */
+    int32_t alignment;      /**< of a row's address */
+    int32_t exact_in_bf16;  /**< 1: every value is a bf16 */
+    /** Bytes of a row of so many elements; NULL: elements / granule * granule_bytes. */
+    int64_t (*row_bytes)(const fia_view *view, int32_t elements);
+    /** Checks and completes a view's params when a plan is made; NULL: they must be zero. A message goes to text. */
+    int (*check)(fia_view *view, int32_t elements, char *text, size_t text_bytes);
+    /** Widens rows to f32: dst[r * dst_stride + i]. Raw values: offset and scale are applied by the caller. */
+    void (*decode)(float *dst, ptrdiff_t dst_stride, const fia_rows *rows);
+    /** Writes one output row, x * mul[i] + add[i] (either may be NULL; both are for rows that keep no key). NULL: never an output. */
+    void (*store)(char *dst, const float *src, int32_t n, const float *mul, const float *add, const void *params);
+} fia_codec;
+
+/** What a key form gets to see. */
+typedef struct fia_keys_call {
+    const fia_problem *problem;
+    const fia_io *io;
+    int64_t sequence;     /**< which sequence */
+    int64_t kv_len;       /**< its keys */
+    int64_t q_start, kv_start; /**< packed: its first row; else 0 */
+    int64_t token;        /**< local query row, where lists are per token; else 0 */
+    int64_t position_begin, position_end; /**< local positions that bounds (length, causal, window) let some row keep */
+    int32_t kv_head;      /**< where lists are per token: the KV head */
+    int32_t reserved;
+} fia_keys_call;
+
+/** n keys that lie row after row: rows row, row + 1, ... of sequence or page `outer`; outer -1: entries that are not followed. */
+typedef struct fia_run_of_keys {
+    int64_t outer, row;
+    int64_t n;
+} fia_run_of_keys;
+
+/** An address form of keys. */
+typedef struct fia_keys {
+    const char *name;
+    int32_t code;
+    int32_t per_token;    /**< 1: every query token has a list of its own, per KV head; 0: a sequence shares its keys */
+    /** Entries of every list: then keys are entries, chunks and blocks lie on entries, and `positions` says what they are. NULL: a key per position. */
+    int64_t (*entries)(const fia_problem *problem);
+    /** Phase 0, once per sequence (per token and head if per_token), for what [first, end) follows. 0, or 1 and a message. May be NULL. */
+    int (*check)(const fia_keys_call *call, int64_t first, int64_t end, char *text, size_t text_bytes);
+    /** Cuts keys [first, first + n) into at most n runs; returns how many. */
+    int64_t (*runs)(const fia_keys_call *call, int64_t first, int64_t n, fia_run_of_keys *runs);
+    /** Local key positions of entries [first, first + n), -1: none. Entries outside [position_begin, position_end) are not followed. NULL without entries. */
+    void (*positions)(const fia_keys_call *call, int64_t first, int64_t n, int64_t *positions);
+} fia_keys;
+
+/** Lines to prefetch while a kernel works: rows of what comes next. */
+typedef struct fia_prefetch {
+    const char *const *row; /**< n pointers */
+    int32_t n;
+    int32_t bytes;          /**< of each row */
+} fia_prefetch;
+
+enum {
+    FIA_STREAM_KEYS = 16, /**< keys of a piece of the stream family */
+    FIA_STREAM_ROWS = 8   /**< most query rows of a stream kernel */
+};
+
+/** A stream kernel of one stored type. Rows are padded to R = 1, 2, 4 or 8 (index 0..3 of the tables). */
+typedef struct fia_stream {
+    const char *name;
+    fia_dtype dtype;
+    /** scores[j * R + r] = q[r * q_stride ..] . key row j; room for FIA_STREAM_KEYS * R scores, those of j >= keys->n are free */
+    void (*scores[4])(float *scores, const float *q, ptrdiff_t q_stride, const fia_rows *keys, const fia_prefetch *next);
+    /** o[r * o_stride ..] += sum over j of weights[j * R + r] * value row j, in ascending j */
+    void (*accumulate[4])(float *o, ptrdiff_t o_stride, const float *weights, const fia_rows *values, const fia_prefetch *next);
+} fia_stream;
+
+enum { FIA_OF_KEY = 0, FIA_OF_ROPE = 1, FIA_OF_VALUE = 2 };
+
+/** One block of keys as a tile kernel gets it; in prepare_kv: one super block.
+ * Scales: where the kernel does not take them, `decode` applies all of K's and V's. Where it does, it gets them per token
+ * (one per head or tensor is spread), those per channel are folded into q and into the output by the caller. */
+typedef struct fia_tile_block {
+    const fia_problem *problem;
+    fia_rows stored[3];     /**< FIA_OF_*: the stored rows of the block's keys, in place (rope: n = 0 without a rope pair) */
+    const fia_codec *codec[3];
+    const void *prepared;   /**< step: what prepare_kv made of the super block; NULL without it */
+    int32_t offset;         /**< step: first key of the block, counted from the first key of the super block */
+    int32_t n;              /**< keys of the block */
+    int32_t rows;           /**< step: live rows of the row block */
+    int32_t plain_begin, plain_end; /**< step: keys of the block that every row keeps; their scores are base-2 logits without modify */
+    int32_t nonfinite;      /**< step: 1: V of the block may hold NaN or infinity: no dropped key may be multiplied */
+    const float *key_scale, *key_offset, *value_scale, *value_offset; /**< n each or NULL; only if the kernel takes scales */
+    int64_t first_key;      /**< local key of key 0 (a list: entry) */
+    const int64_t *positions; /**< of the block's keys, where they are not consecutive */
+    /** Raw scores (of the whole block; key j at scores + j * key_stride) of keys [first, first + n) -> base-2 logits with every modifier applied. Dropped keys get -inf.
+     * Kept ones are >= -FLT_MAX or NaN: for plain keys the kernel sees to that itself. */
+    void (*modify)(const struct fia_tile_block *block, int first, int n, float *scores, ptrdiff_t row_stride, ptrdiff_t key_stride);
+    /** Widens stored rows [first, first + n) of FIA_OF_* to f32. */
+    void (*decode)(const struct fia_tile_block *block, int which, int first, int n, float *dst, ptrdiff_t dst_stride);
+    const void *rows_data;  /**< for modify and decode */
+    const fia_prefetch *next;
+} fia_tile_block;
+
+/** A tile kernel: blocks of query rows against blocks of keys. */
+typedef struct fia_tile {
+    const char *name;
+    int32_t rows;           /**< query rows of a row block, at most 64 */
+    int32_t keys;           /**< keys of a block */
+    int32_t super_keys;     /**< keys prepared at once, a multiple of keys; cut to the chunk where that is shorter */
+    int32_t chunk_base;     /**< 0: the body's FIA_CHUNK; else rounded up to a multiple of it */
+    int32_t prep_blocks;    /**< row blocks that share one preparation */
+    int32_t takes_scales;   /**< 1: prepare_kv and step apply per-token scales and offsets */
+    /** Preference for a problem: 0 does not serve it, the highest number wins. */
+    int (*serves)(const fia_problem *problem);
+    /** Bytes of a packed query block, a prepared super block, a chunk state and scratch, in this order. */
+    void (*sizes)(const fia_problem *problem, size_t bytes[4]);
+    void (*enter)(const fia_problem *problem); /**< once per phase call of a worker; NULL: nothing */
+    void (*leave)(void);
+    /** Packs f32 rows q[r * q_stride ..] (D then Dr elements), times all scales; `rows` are live. */
+    void (*pack_q)(const fia_problem *problem, void *packed, const float *q, ptrdiff_t q_stride, int32_t rows);
+    /** Prepares the keys of a super block once for all rows of a unit. NULL: step reads the rows in place. */
+    void (*prepare_kv)(const fia_tile_block *super, void *prepared, void *scratch);
+    void (*begin)(const fia_problem *problem, void *state);
+    void (*step)(const fia_tile_block *block, const void *packed, void *state, void *scratch);
+    /** State -> m (base-2), l, o[r * Dv ..] of `rows` live rows. */
+    void (*export_state)(const fia_problem *problem, const void *state, int32_t rows, float *m, float *l, float *o);
+} fia_tile;
+
+/** The kernel tables of one header in one build. */
+typedef struct fia_kernels {
+    uint32_t version;       /**< FIA_VERSION */
+    uint32_t plan_bytes;    /**< sizeof(fia_plan) */
+    const char *target;     /**< "x86-64", "v3", "neon", ... */
+    const char *name;       /**< "fia", "fia_quant", ... */
+    const fia_codec *const *codecs;
+    const fia_keys *const *keys;
+    const fia_stream *const *streams;
+    const fia_tile *const *tiles; /**< each list ends with NULL; NULL: none */
+} fia_kernels;
+
+/** Takes planned operator calls as a whole, or declines them. The header that FIA_BACKEND_H names defines
+ * `static const fia_backend fia_backend_of_build`. plan->context is set before plan is called. */
+typedef struct fia_backend {
+    const char *name;
+    /** FIA_OK: taken; FIA_ERR_NOT_IN_BUILD: declined, the CPU does it, report->text says why; other: refused. */
+    fia_status (*plan)(const char *op, const void *args, fia_plan *plan, fia_report *report);
+    fia_status (*run)(const char *op, const fia_plan *plan, const void *args, void *workspace, size_t workspace_bytes,
+                      fia_report *report); /**< the stream is in args */
+    void (*release)(fia_plan *plan);
+} fia_backend;
+
+enum { FIA_MAX_TABLES = 8 };
+
+/** Caller-owned and constant after it is made: the tables of this build and of what was added, and the backend. */
+typedef struct fia_context {
+    int32_t n_tables;
+    int32_t reserved;
+    const fia_kernels *table[FIA_MAX_TABLES]; /**< a later table wins where both serve */
+    const fia_backend *backend;               /**< NULL: none */
+} fia_context;
+
+/* ==== R3 functions =========================================================================== */
+/* No call allocates, blocks, prints or keeps a pointer after it returns (the plan keeps the context). */
+
+/* ---- version, texts, CPU ---- */
+
+/** FIA_VERSION of the bodies. */
+FIA_API uint32_t fia_version(void);
+
+/** The name of a status: "ok", "wrong argument", ... */
+FIA_API const char *fia_status_text(fia_status status);
+
+/** The name of an element type: "f16", ...; "unknown" for a code of no built-in type. */
+FIA_API const char *fia_dtype_text(fia_dtype dtype);
+
+/** Bytes of an element of a tensor; 0 for sub-byte and unknown types. */
+FIA_API size_t fia_dtype_bytes(fia_dtype dtype);
+
+/** Asks the CPU what it has. Slow in virtual machines: keep the result. */
+FIA_API void fia_cpu_detect(fia_cpu *cpu);
+
+/* ---- context ---- */
+
+/** Fills a context with the tables of this build and the backend that FIA_BACKEND_H named. */
+FIA_API void fia_context_init(struct fia_context *context);
+
+/** Adds the tables of an extension. Returns FIA_ERR_ARGUMENT where the table was built for another version or there is no room. */
+FIA_API fia_status fia_context_add(struct fia_context *context, const fia_kernels *table, fia_report *report);
+
+/* ---- engine door ---- */
+
+/** Every field to its default: one sequence, no modifier, dtypes f32, no strides. */
+FIA_API void fia_problem_init(fia_problem *problem);
+
+/** Everything absent. */
+FIA_API void fia_io_init(fia_io *io);
+
+/**
+ * Checks a problem and chooses kernels and workspace for it. Constant time.
+ * context:     NULL: the built-in one; else it must outlive the plan
+ * max_workers: most workers that will run it at once, 1 .. 4096
+ * returns:     FIA_OK; FIA_ERR_ARGUMENT; FIA_ERR_NOT_IN_BUILD. The plan is written with FIA_OK only. report may be NULL
+ */
+FIA_API fia_status fia_plan_make(const struct fia_context *context, const fia_problem *problem, int max_workers, fia_plan *plan,
+                                 fia_report *report);
+
+/** Ends a plan. Does nothing on a CPU; a backend may hold an executor there. */
+FIA_API void fia_plan_release(fia_plan *plan);
+
+/**
+ * Runs a job on the caller's workers, all phases.
+ * reads:    q, and K/V rows inside the length, causal and window bounds, io's arrays
+ * writes:   out and lse of live rows; the workspace
+ * requires: workers NULL (serial) or workers->n <= the plan's max_workers
+ * returns:  FIA_OK, or the verdict of phase 0; no output byte is written then
+ */
+FIA_API fia_status fia_run(const fia_job *job, const fia_workers *workers, fia_report *report);
+
+/** The same for threads that are already running: each calls it with its number; barrier(arg) waits for all nth. nth <= max_workers. */
+FIA_API fia_status fia_run_ith(const fia_job *job, int ith, int nth, void (*barrier)(void *arg), void *arg, fia_report *report);
+
+/** Items of a phase; valid after phase 0 and a barrier (phase 0 has one item). A phase without items needs no barrier. */
+FIA_API int64_t fia_phase_items(const fia_job *job, int phase);
+
+/**
+ * Runs items [begin, end) of one phase.
+ * requires: the earlier phases are complete; worker < max_workers, not in use by another call
+ * returns:  FIA_OK, or the verdict of phase 0 (nothing is done then)
+ * threads:  items of one phase may run at once with distinct workers
+ */
+FIA_API fia_status fia_phase_run(const fia_job *job, int phase, int64_t begin, int64_t end, int worker);
+
+/** The verdict of phase 0 with its sentence. */
+FIA_API fia_status fia_job_report(const fia_job *job, fia_report *report);
+
+/**
+ * Writes what was chosen, as lines "key: value": target, cpu, kernels, codecs, key form, chunk, workspace; with a job
+ * whose phase 0 is done also families, cuts and merge path of that run. job may be NULL.
+ * returns: characters of the whole text (it is cut to bytes - 1 and NUL terminated)
+ */
+FIA_API size_t fia_explain(const fia_plan *plan, const fia_job *job, char *text, size_t bytes);
+
+/**
+ * Folds a part into a running result: out, lse <- merge(out, lse; part_out, part_lse), in the caller's order.
+ * O is normalised, LSE natural, without sink; an LSE of -inf or +inf with O = 0 is empty. out may not overlap part_out.
+ */
+FIA_API fia_status fia_merge(const fia_merge_shape *shape, float *out, float *lse, const float *part_out, const float *part_lse,
+                             fia_report *report);
+
+/** Applies sink, cast and quantisation to merged rows, once. */
+FIA_API fia_status fia_merge_finish(const struct fia_context *context, const fia_merge_shape *shape, const fia_finish *finish,
+                                    const float *out, const float *lse, void *result);
+
+/* ---- operator doors ---- */
+
+/** A contiguous tensor over data. */
+FIA_API fia_tensor fia_tensor_make(void *data, fia_dtype dtype, int ndim, const int64_t *shape);
+
+/**
+ * npu_fused_infer_attention_score_v2. Names and defaults are torch_npu's; lists as host lists, or as int32/int64 tensors
+ * that are read at run time (the *_tensor fields; one of the two). Optional tensors: data == NULL and ndim == 0 is absent.
+ * When a plan is made tensors may have data == NULL with their ndim, dtype and shape set.
+ */
+typedef struct fia_fused_infer_attention_score_v2_args {
+    fia_tensor query, key, value;                    /**< by input_layout; paged: key, value are pools */
+    const fia_tensor *key_list, *value_list;         /**< instead of key, value: one tensor per sequence */
+    int64_t list_count;
+    fia_tensor query_rope, key_rope;
+    fia_tensor pse_shift;                            /**< added after the scale */
+    fia_tensor atten_mask;                           /**< bool, int8, uint8: non-zero drops */
+    fia_int_list actual_seq_qlen, actual_seq_kvlen;  /**< TND: running sums; else lengths (kv of pages: always lengths) */
+    fia_tensor actual_seq_qlen_tensor, actual_seq_kvlen_tensor;
+    fia_tensor block_table;                          /**< int32 (B, columns) */
+    fia_tensor dequant_scale_query, dequant_scale_key, dequant_offset_key, dequant_scale_value, dequant_offset_value;
+    fia_tensor dequant_scale_key_rope;               /**< reserved: must be absent */
+    fia_tensor quant_scale_out, quant_offset_out;
+    fia_tensor quant_scale_p;                        /**< reserved: must be absent */
+    fia_tensor learnable_sink;                       /**< (Nq) */
+    int64_t num_query_heads;                         /**< 1 */
+    int64_t num_key_value_heads;                     /**< 0: num_query_heads */
+    double softmax_scale;                            /**< 1.0 */
+    int64_t pre_tokens, next_tokens;                 /**< 2147483647 both */
+    const char *input_layout;                        /**< "BSH" */
+    int64_t sparse_mode;                             /**< 0 */
+    int64_t block_size;                              /**< 0 */
+    int64_t query_quant_mode, key_quant_mode, value_quant_mode; /**< 0 */
+    int64_t inner_precise;                           /**< 0 */
+    int32_t return_softmax_lse;                      /**< 0 */
+    fia_dtype query_dtype, key_dtype, value_dtype, key_rope_dtype, query_rope_dtype; /**< reserved: FIA_NONE */
+    fia_dtype key_shared_prefix_dtype, value_shared_prefix_dtype, dequant_scale_query_dtype, dequant_scale_key_dtype,
+        dequant_scale_value_dtype, dequant_scale_key_rope_dtype; /**< reserved: FIA_NONE */
+    fia_dtype out_dtype;                             /**< FIA_NONE, or FIA_I8 together with quant_scale_out */
+    void *stream;                                    /**< for a backend */
+    fia_tensor attention_out, softmax_lse;           /**< outputs, contiguous or strided; softmax_lse f32, absent: not written */
+} fia_fused_infer_attention_score_v2_args;
+
+/** The operator's defaults; tensors absent. */
+FIA_API void fia_fused_infer_attention_score_v2_init(fia_fused_infer_attention_score_v2_args *args);
+
+/** Shapes of the two outputs for given inputs (contiguous, data NULL): attention_out and softmax_lse of `args` are filled in. */
+FIA_API fia_status fia_fused_infer_attention_score_v2_outputs(fia_fused_infer_attention_score_v2_args *args, fia_report *report);
+
+/** Validates all arguments and plans the call. Errors as fia_plan_make. */
+FIA_API fia_status fia_fused_infer_attention_score_v2_plan(const struct fia_context *context,
+                                                           const fia_fused_infer_attention_score_v2_args *args, int max_workers,
+                                                           fia_plan *plan, fia_report *report);
+
+/** Lowers the addresses of a call into an io, for those who run phases themselves. Refuses shapes, dtypes, strides that differ from the plan's. */
+FIA_API fia_status fia_fused_infer_attention_score_v2_io(const fia_plan *plan, const fia_fused_infer_attention_score_v2_args *args,
+                                                         fia_io *io, fia_report *report);
+
+/** Runs a planned call. workspace: plan->workspace_bytes. Rows past a sequence's length get 0 and LSE +inf. */
+FIA_API fia_status fia_fused_infer_attention_score_v2_run(const fia_plan *plan, const fia_fused_infer_attention_score_v2_args *args,
+                                                          void *workspace, size_t workspace_bytes, const fia_workers *workers,
+                                                          fia_report *report);
+
+/* ---- adapters ---- */
+
+#ifdef _OPENMP
+/** parallel_for of an OpenMP team: fia_workers w = {n, fia_openmp_for, NULL}. */
+static inline void fia_openmp_for(void *pool, int n, fia_task task, void *task_data) {
+    int i;
+    (void)pool;
+#pragma omp parallel for num_threads(n) schedule(static, 1)
+    for (i = 0; i < n; ++i) task(task_data, i);
+}
+#endif
+
+#ifdef DLPACK_DLPACK_H_
+/** From and to DLPack; define DLPACK_DLPACK_H_ by including dlpack.h before fia.h. ndim up to 6, stride NULL is contiguous. */
+static inline fia_tensor fia_tensor_from_dlpack(const DLTensor *t) {
+    fia_tensor r = fia_tensor_make((char *)t->data + t->byte_offset, FIA_NONE, 0, NULL);
+    int64_t step = 1;
+    int i;
+    r.dtype = t->dtype.code == kDLBfloat                              ? FIA_BF16
+              : t->dtype.code == kDLFloat && t->dtype.bits == 16      ? FIA_F16
+              : t->dtype.code == kDLFloat && t->dtype.bits == 32      ? FIA_F32
+              : t->dtype.code == kDLInt && t->dtype.bits == 8         ? FIA_I8
+              : t->dtype.code == kDLInt && t->dtype.bits == 32        ? FIA_I32
+              : t->dtype.code == kDLInt && t->dtype.bits == 64        ? FIA_I64
+              : t->dtype.code == kDLUInt && t->dtype.bits == 8        ? FIA_U8
+                                                                      : FIA_NONE;
+    r.ndim = t->ndim;
+    for (i = t->ndim - 1; i >= 0 && t->ndim <= 6; --i) {
+        r.shape[i] = t->shape[i];
+        r.stride[i] = t->strides ? t->strides[i] : step;
+        step *= t->shape[i];
+    }
+    return r;
+}
+#endif
+
+#ifdef __cplusplus
+}
+#endif
+/* ---- end of the public part: nothing above needs SIMDe ---- */
+#endif /* FIA_H_INCLUDED */
+
+#if defined(FIA_IMPLEMENTATION) && !defined(FIA_IMPLEMENTATION_DONE_)
+#define FIA_IMPLEMENTATION_DONE_
+
+/* ==== R4 compiler ============================================================================ */
+/* Words that compilers spell differently, checked sizes, and the sentences of reports. */
+
+#include <float.h>
+#include <math.h>
+#include <string.h>
+
+#if defined(__FAST_MATH__) || (defined(__FINITE_MATH_ONLY__) && __FINITE_MATH_ONLY__)
+#error "fia.h: -ffast-math removes the infinities that masks are made of"
+#endif
+#if defined(FIA_BACKEND_H)
+#include FIA_BACKEND_H
+#endif
+
+#ifndef FIA_CHUNK
+#define FIA_CHUNK 512
+#endif
+#ifdef FIA_ASSERT
+#define FIA_ASSERT_(x) FIA_ASSERT(x)
+#else
+#define FIA_ASSERT_(x) ((void)0)
+#endif
+
+#if defined(__GNUC__)
+#define FIA_INLINE_ static inline __attribute__((always_inline))
+#define FIA_NOINLINE_ __attribute__((noinline))
+#define FIA_PREFETCH_(p) __builtin_prefetch((p), 0, 3)
+#elif defined(_MSC_VER)
+#define FIA_INLINE_ static __forceinline
+#define FIA_NOINLINE_ __declspec(noinline)
+#define FIA_PREFETCH_(p) ((void)(p))
+#else
+#define FIA_INLINE_ static inline
+#define FIA_NOINLINE_
+#define FIA_PREFETCH_(p) ((void)(p))
+#endif
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* ---- checked sizes: a sum or product that overflows becomes -1 and stays so ---- */
+
+static int64_t fia_mul_(int64_t a, int64_t b) {
+    if (a < 0 || b < 0 || (b != 0 && a > INT64_MAX / b)) return -1;
+    return a * b;
+}
+
+static int64_t fia_add_(int64_t a, int64_t b) {
+    if (a < 0 || b < 0 || a > INT64_MAX - b) return -1;
+    return a + b;
+}
+
+FIA_INLINE_ int64_t fia_min_(int64_t a, int64_t b) { return a < b ? a : b; }
+FIA_INLINE_ int64_t fia_max_(int64_t a, int64_t b) { return a > b ? a : b; }
+FIA_INLINE_ int64_t fia_ceil_div_(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+/* Rounds towards minus infinity; b > 0. */
+FIA_INLINE_ int64_t fia_floor_div_(int64_t a, int64_t b) { return a / b - (a % b < 0); }
+
+/* ---- sentences ---- */
+
+typedef struct fia_text_ {
+    char *at;
+    size_t room, used; /* used counts what did not fit, too */
+} fia_text_;
+
+static void fia_text_char_(fia_text_ *t, char c) {
+    if (t->used + 1 < t->room) {
+        t->at[t->used] = c;
+        t->at[t->used + 1] = 0;
+    }
+    ++t->used;
+}
+
+static void fia_text_str_(fia_text_ *t, const char *s) {
+    while (*s) fia_text_char_(t, *s++);
+}
+
+static void fia_text_int_(fia_text_ *t, int64_t v) {
+    char digits[20];
+    int n = 0;
+    uint64_t u = v < 0 ? 0 - (uint64_t)v : (uint64_t)v;
+    if (v < 0) fia_text_char_(t, '-');
+    do digits[n++] = (char)('0' + (int)(u % 10));
+    while (u /= 10);
+    while (n) fia_text_char_(t, digits[--n]);
+}
+
+/* "NAME is VALUE; ALLOWED" with each '#' of allowed replaced by a, then b. value_text wins over value. */
+static fia_status fia_say_(fia_report *report, fia_status status, const char *name, const char *value_text, int64_t value,
+                           const char *allowed, int64_t a, int64_t b) {
+    fia_text_ t;
+    if (!report) return status;
+    report->status = status;
+    report->text[0] = 0;
+    t.at = report->text;
+    t.room = sizeof(report->text);
+    t.used = 0;
+    fia_text_str_(&t, name);
+    fia_text_str_(&t, " is ");
+    if (value_text) fia_text_str_(&t, value_text);
+    else fia_text_int_(&t, value);
+    fia_text_str_(&t, "; ");
+    for (; *allowed; ++allowed) {
+        if (*allowed == '#') {
+            fia_text_int_(&t, a);
+            a = b;
+        } else {
+            fia_text_char_(&t, *allowed);
+        }
+    }
+    return status;
+}
+
+/* A wrong integer argument: name, value, what is allowed ('#' stands for a, then b). */
+static fia_status fia_refuse_(fia_report *report, const char *name, int64_t value, const char *allowed, int64_t a, int64_t b) {
+    return fia_say_(report, FIA_ERR_ARGUMENT, name, NULL, value, allowed, a, b);
+}
+
+/* A wrong argument whose value is a word: "float64", "absent", "\"BSHD\"". */
+static fia_status fia_refuse_text_(fia_report *report, const char *name, const char *value, const char *allowed) {
+    return fia_say_(report, FIA_ERR_ARGUMENT, name, value, 0, allowed, 0, 0);
+}
+
+/* A right argument that this build cannot serve. */
+static fia_status fia_lacks_(fia_report *report, const char *name, const char *value, const char *lacking) {
+    return fia_say_(report, FIA_ERR_NOT_IN_BUILD, name, value, 0, lacking, 0, 0);
+}
+
+static fia_status fia_ok_(fia_report *report) {
+    if (report) {
+        report->status = FIA_OK;
+        report->text[0] = 0;
+    }
+    return FIA_OK;
+}
+
+/* ---- element types by name ---- */
+
+FIA_API const char *fia_dtype_text(fia_dtype dtype) {
+    static const char *const name[] = {"none", "f32", "f16", "bf16", "f64", "i8", "u8", "bool", "i16", "i32", "i64", "u64",
+                                       "i4", "f8_e4m3", "f8_e5m2", "hif8"};
+    return dtype >= 0 && dtype <= FIA_HIF8 ? name[dtype] : "unknown";
+}
+
+FIA_API size_t fia_dtype_bytes(fia_dtype dtype) {
+    static const unsigned char bytes[] = {0, 4, 2, 2, 8, 1, 1, 1, 2, 4, 8, 8, 0, 1, 1, 1};
+    return dtype >= 0 && dtype <= FIA_HIF8 ? bytes[dtype] : 0;
+}
+
+/* ==== R5 lanes =============================================================================== */
+/* One float vector, fia_vf_, of FIA_LANES = 4, 8 or 16 lanes, never wider than the CPU's registers: AVX-512 16, AVX2 8,
+ * SSE and NEON 4; FIA_SCALAR plain C of any of the three. Every other room is written on these operations alone.
+ * min/max and comparisons with NaN: fia_vf_max_(a, b) may return either operand, so put what may be NaN second. */
+
+#if defined(FIA_SCALAR)
+#define FIA_LANES FIA_SCALAR
+#if FIA_LANES != 4 && FIA_LANES != 8 && FIA_LANES != 16
+#error "fia.h: FIA_SCALAR is 4, 8 or 16 (lanes of plain C)"
+#endif
+#else
+#ifndef SIMDE_FAST_NANS
+#define SIMDE_FAST_NANS
+#endif
+#if defined(__AVX512F__) && defined(__AVX512BW__) && defined(__AVX512DQ__) && defined(__AVX512VL__)
+#define FIA_LANES 16
+#include <immintrin.h>
+#include <simde/x86/avx512.h>
+#elif defined(__AVX2__) && defined(__FMA__) && defined(__F16C__)
+#define FIA_LANES 8
+#include <simde/x86/avx2.h>
+#include <simde/x86/f16c.h>
+#include <simde/x86/fma.h>
+#else
+#define FIA_LANES 4
+#include <simde/x86/sse4.1.h>
+#if defined(__FMA__)
+#include <simde/x86/fma.h>
+#endif
+#if defined(__aarch64__) || defined(_M_ARM64)
+#define FIA_NEON_ 1
+#include <arm_neon.h>
+#endif
+#endif
+#endif
+
+#ifndef FIA_TARGET
+#if defined(FIA_SCALAR)
+#define FIA_TARGET scalar
+#elif FIA_LANES == 16
+#define FIA_TARGET v4
+#elif FIA_LANES == 8
+#define FIA_TARGET v3
+#elif defined(FIA_NEON_)
+#define FIA_TARGET neon
+#elif defined(__SSE4_1__)
+#define FIA_TARGET v2
+#else
+#define FIA_TARGET x86_64
+#endif
+#endif
+
+#define FIA_SIGN_BIT_ 0x80000000u
+
+FIA_INLINE_ float fia_bits_float_(uint32_t bits) {
+    float f;
+    memcpy(&f, &bits, sizeof(f));
+    return f;
+}
+
+FIA_INLINE_ uint32_t fia_float_bits_(float f) {
+    uint32_t bits;
+    memcpy(&bits, &f, sizeof(bits));
+    return bits;
+}
+
+#define FIA_INF_ fia_bits_float_(0x7f800000u)
+
+/* binary16 to binary32: the exponent is moved by a multiplication, which is exact, denormals included (Giesen's method). */
+FIA_INLINE_ float fia_f16_float_(uint16_t h) {
+    uint32_t sign = (uint32_t)(h & 0x8000u) << 16, rest = (uint32_t)(h & 0x7fffu) << 13;
+    float f = fia_bits_float_(rest) * fia_bits_float_(0x77800000u); /* 2^112 */
+    if ((h & 0x7c00u) == 0x7c00u) f = fia_bits_float_(rest | 0x7f800000u);
+    return fia_bits_float_(fia_float_bits_(f) | sign);
+}
+
+/* binary32 to binary16, nearest even. */
+FIA_INLINE_ uint16_t fia_float_f16_(float f) {
+    uint32_t bits = fia_float_bits_(f), sign = (bits >> 16) & 0x8000u, a = bits & 0x7fffffffu;
+    if (a > 0x7f800000u) return (uint16_t)(sign | 0x7e00u);
+    if (a >= 0x477ff000u) return (uint16_t)(sign | 0x7c00u); /* 65520 and above round to infinity */
+    if (a < 0x38800000u) {                                   /* denormal: adding 0.5 puts the last bit at 2^-24 */
+        uint32_t d = fia_float_bits_(fia_bits_float_(a) + 0.5f) - 0x3f000000u;
+        return (uint16_t)(sign | d);
+    }
+    a += 0xc8000fffu + ((a >> 13) & 1u); /* exponent - 112, then round */
+    return (uint16_t)(sign | (a >> 13));
+}
+
+FIA_INLINE_ float fia_bf16_float_(uint16_t h) { return fia_bits_float_((uint32_t)h << 16); }
+
+FIA_INLINE_ uint16_t fia_float_bf16_(float f) {
+    uint32_t bits = fia_float_bits_(f);
+    if ((bits & 0x7fffffffu) > 0x7f800000u) return (uint16_t)((bits >> 16) | 0x40u);
+    return (uint16_t)((bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16);
+}
+
+#if defined(FIA_SCALAR)
+/* ---- plain C ---- */
+
+typedef struct fia_vf_ {
+    float f[FIA_LANES];
+} fia_vf_;
+typedef struct fia_vm_ {
+    uint32_t m[FIA_LANES]; /* 0 or 1 */
+} fia_vm_;
+
+#define FIA_EACH_ for (i = 0; i < FIA_LANES; ++i)
+
+FIA_INLINE_ fia_vf_ fia_vf_set1_(float x) {
+    fia_vf_ r;
+    int i;
+    FIA_EACH_ r.f[i] = x;
+    return r;
+}
+FIA_INLINE_ fia_vf_ fia_vf_zero_(void) { return fia_vf_set1_(0.0f); }
+FIA_INLINE_ fia_vf_ fia_vf_load_(const float *p) {
+    fia_vf_ r;
+    memcpy(r.f, p, sizeof(r.f));
+    return r;
+}
+FIA_INLINE_ void fia_vf_store_(float *p, fia_vf_ a) { memcpy(p, a.f, sizeof(a.f)); }
+FIA_INLINE_ fia_vf_ fia_vf_add_(fia_vf_ a, fia_vf_ b) {
+    int i;
+    FIA_EACH_ a.f[i] += b.f[i];
+    return a;
+}
+FIA_INLINE_ fia_vf_ fia_vf_sub_(fia_vf_ a, fia_vf_ b) {
+    int i;
+    FIA_EACH_ a.f[i] -= b.f[i];
+    return a;
+}
+FIA_INLINE_ fia_vf_ fia_vf_mul_(fia_vf_ a, fia_vf_ b) {
+    int i;
+    FIA_EACH_ a.f[i] *= b.f[i];
+    return a;
+}
+FIA_INLINE_ fia_vf_ fia_vf_div_(fia_vf_ a, fia_vf_ b) {
+    int i;
+    FIA_EACH_ a.f[i] /= b.f[i];
+    return a;
+}
+FIA_INLINE_ fia_vf_ fia_vf_fma_(fia_vf_ a, fia_vf_ b, fia_vf_ c) {
+    int i;
+    FIA_EACH_ c.f[i] += a.f[i] * b.f[i];
+    return c;
+}
+FIA_INLINE_ fia_vf_ fia_vf_max_(fia_vf_ a, fia_vf_ b) {
+    int i;
+    FIA_EACH_ a.f[i] = a.f[i] > b.f[i] ? a.f[i] : b.f[i];
+    return a;
+}
+FIA_INLINE_ fia_vf_ fia_vf_min_(fia_vf_ a, fia_vf_ b) {
+    int i;
+    FIA_EACH_ a.f[i] = a.f[i] < b.f[i] ? a.f[i] : b.f[i];
+    return a;
+}
+FIA_INLINE_ fia_vm_ fia_vf_lt_(fia_vf_ a, fia_vf_ b) {
+    fia_vm_ r;
+    int i;
+    FIA_EACH_ r.m[i] = a.f[i] < b.f[i];
+    return r;
+}
+FIA_INLINE_ fia_vm_ fia_vf_eq_(fia_vf_ a, fia_vf_ b) {
+    fia_vm_ r;
+    int i;
+    FIA_EACH_ r.m[i] = a.f[i] == b.f[i];
+    return r;
+}
+FIA_INLINE_ fia_vm_ fia_vm_or_(fia_vm_ a, fia_vm_ b) {
+    int i;
+    FIA_EACH_ a.m[i] |= b.m[i];
+    return a;
+}
+FIA_INLINE_ int fia_vm_any_(fia_vm_ a) {
+    uint32_t any = 0;
+    int i;
+    FIA_EACH_ any |= a.m[i];
+    return any != 0;
+}
+FIA_INLINE_ fia_vf_ fia_vf_select_(fia_vm_ m, fia_vf_ a, fia_vf_ b) {
+    int i;
+    FIA_EACH_ b.f[i] = m.m[i] ? a.f[i] : b.f[i];
+    return b;
+}
+FIA_INLINE_ fia_vf_ fia_vf_abs_(fia_vf_ a) {
+    int i;
+    FIA_EACH_ a.f[i] = fia_bits_float_(fia_float_bits_(a.f[i]) & ~FIA_SIGN_BIT_);
+    return a;
+}
+FIA_INLINE_ fia_vf_ fia_vf_copysign_(fia_vf_ a, fia_vf_ sign) {
+    int i;
+    FIA_EACH_ a.f[i] = fia_bits_float_((fia_float_bits_(a.f[i]) & ~FIA_SIGN_BIT_) | (fia_float_bits_(sign.f[i]) & FIA_SIGN_BIT_));
+    return a;
+}
+/* a * 2^n where z = n + 1.5 * 2^23, -126 <= n <= 127. */
+FIA_INLINE_ fia_vf_ fia_vf_scale_magic_(fia_vf_ a, fia_vf_ z) {
+    int i;
+    FIA_EACH_ a.f[i] *= fia_bits_float_((fia_float_bits_(z.f[i]) + 127u) << 23);
+    return a;
+}
+/* Sums halves, then quarters, ...: the order of every width-independent sum over lanes. */
+FIA_INLINE_ float fia_vf_sum_(fia_vf_ a) {
+    int i, n;
+    for (n = FIA_LANES / 2; n > 0; n /= 2)
+        for (i = 0; i < n; ++i) a.f[i] += a.f[i + n];
+    return a.f[0];
+}
+FIA_INLINE_ float fia_vf_hmax_(fia_vf_ a) {
+    int i, n;
+    for (n = FIA_LANES / 2; n > 0; n /= 2)
+        for (i = 0; i < n; ++i) a.f[i] = a.f[i] > a.f[i + n] ? a.f[i] : a.f[i + n];
+    return a.f[0];
+}
+FIA_INLINE_ fia_vf_ fia_vf_loadn_(const float *p, int n) {
+    fia_vf_ r = fia_vf_zero_();
+    memcpy(r.f, p, (size_t)n * sizeof(float));
+    return r;
+}
+FIA_INLINE_ void fia_vf_storen_(float *p, fia_vf_ a, int n) { memcpy(p, a.f, (size_t)n * sizeof(float)); }
+FIA_INLINE_ fia_vf_ fia_vf_load_f16_(const void *p) {
+    uint16_t h[FIA_LANES];
+    fia_vf_ r;
+    int i;
+    memcpy(h, p, sizeof(h));
+    FIA_EACH_ r.f[i] = fia_f16_float_(h[i]);
+    return r;
+}
+FIA_INLINE_ fia_vf_ fia_vf_load_bf16_(const void *p) {
+    uint16_t h[FIA_LANES];
+    fia_vf_ r;
+    int i;
+    memcpy(h, p, sizeof(h));
+    FIA_EACH_ r.f[i] = fia_bf16_float_(h[i]);
+    return r;
+}
+FIA_INLINE_ void fia_vf_store_f16_(void *p, fia_vf_ a) {
+    uint16_t h[FIA_LANES];
+    int i;
+    FIA_EACH_ h[i] = fia_float_f16_(a.f[i]);
+    memcpy(p, h, sizeof(h));
+}
+FIA_INLINE_ int fia_vm_all_(fia_vm_ a) {
+    uint32_t all = 1;
+    int i;
+    FIA_EACH_ all &= a.m[i];
+    return all != 0;
+}
+FIA_INLINE_ fia_vf_ fia_vf_swap_(fia_vf_ a, int k) {
+    fia_vf_ r;
+    int i;
+    FIA_EACH_ r.f[i] = a.f[i ^ k];
+    return r;
+}
+FIA_INLINE_ fia_vf_ fia_vf_swap1_(fia_vf_ a) { return fia_vf_swap_(a, 1); }
+FIA_INLINE_ fia_vf_ fia_vf_swap2_(fia_vf_ a) { return fia_vf_swap_(a, 2); }
+#if FIA_LANES >= 8
+FIA_INLINE_ fia_vf_ fia_vf_swap4_(fia_vf_ a) { return fia_vf_swap_(a, 4); }
+#endif
+#if FIA_LANES == 16
+FIA_INLINE_ fia_vf_ fia_vf_swap8_(fia_vf_ a) { return fia_vf_swap_(a, 8); }
+#endif
+/* Lane i: the sum of v[i], in the order of fia_vf_sum_. */
+FIA_INLINE_ fia_vf_ fia_vf_sums_(const fia_vf_ *v) {
+    fia_vf_ r;
+    int i;
+    FIA_EACH_ r.f[i] = fia_vf_sum_(v[i]);
+    return r;
+}
+FIA_INLINE_ void fia_vf_transpose_(fia_vf_ *v) {
+    int i, j;
+    FIA_EACH_ for (j = 0; j < i; ++j) {
+        const float t = v[i].f[j];
+        v[i].f[j] = v[j].f[i];
+        v[j].f[i] = t;
+    }
+}
+FIA_INLINE_ void fia_vf_pin_(fia_vf_ *a) { (void)a; }
+#undef FIA_EACH_
+
+#elif FIA_LANES == 16
+/* ---- AVX-512: what Debian's SIMDe 0.7.4 lacks is called natively, which is the same thing here ---- */
+
+typedef simde__m512 fia_vf_;
+typedef simde__mmask16 fia_vm_;
+
+FIA_INLINE_ fia_vf_ fia_vf_set1_(float x) { return simde_mm512_set1_ps(x); }
+FIA_INLINE_ fia_vf_ fia_vf_zero_(void) { return simde_mm512_setzero_ps(); }
+FIA_INLINE_ fia_vf_ fia_vf_load_(const float *p) { return simde_mm512_loadu_ps(p); }
+FIA_INLINE_ void fia_vf_store_(float *p, fia_vf_ a) { simde_mm512_storeu_ps(p, a); }
+FIA_INLINE_ fia_vf_ fia_vf_add_(fia_vf_ a, fia_vf_ b) { return simde_mm512_add_ps(a, b); }
+FIA_INLINE_ fia_vf_ fia_vf_sub_(fia_vf_ a, fia_vf_ b) { return simde_mm512_sub_ps(a, b); }
+FIA_INLINE_ fia_vf_ fia_vf_mul_(fia_vf_ a, fia_vf_ b) { return simde_mm512_mul_ps(a, b); }
+FIA_INLINE_ fia_vf_ fia_vf_div_(fia_vf_ a, fia_vf_ b) { return simde_mm512_div_ps(a, b); }
+FIA_INLINE_ fia_vf_ fia_vf_fma_(fia_vf_ a, fia_vf_ b, fia_vf_ c) { return simde_mm512_fmadd_ps(a, b, c); }
+FIA_INLINE_ fia_vf_ fia_vf_max_(fia_vf_ a, fia_vf_ b) { return simde_mm512_max_ps(a, b); }
+FIA_INLINE_ fia_vf_ fia_vf_min_(fia_vf_ a, fia_vf_ b) { return simde_mm512_min_ps(a, b); }
+FIA_INLINE_ fia_vm_ fia_vf_lt_(fia_vf_ a, fia_vf_ b) { return _mm512_cmp_ps_mask(a, b, _CMP_LT_OQ); }
+FIA_INLINE_ fia_vm_ fia_vf_eq_(fia_vf_ a, fia_vf_ b) { return _mm512_cmp_ps_mask(a, b, _CMP_EQ_OQ); }
+FIA_INLINE_ fia_vm_ fia_vm_or_(fia_vm_ a, fia_vm_ b) { return (fia_vm_)(a | b); }
+FIA_INLINE_ int fia_vm_any_(fia_vm_ a) { return a != 0; }
+FIA_INLINE_ fia_vf_ fia_vf_select_(fia_vm_ m, fia_vf_ a, fia_vf_ b) { return simde_mm512_mask_blend_ps(m, b, a); }
+FIA_INLINE_ fia_vf_ fia_vf_abs_(fia_vf_ a) { return _mm512_abs_ps(a); }
+FIA_INLINE_ fia_vf_ fia_vf_copysign_(fia_vf_ a, fia_vf_ sign) {
+    const __m512i bit = _mm512_set1_epi32((int)FIA_SIGN_BIT_);
+    return _mm512_castsi512_ps(_mm512_ternarylogic_epi32(bit, _mm512_castps_si512(sign), _mm512_castps_si512(a), 0xca));
+}
+FIA_INLINE_ fia_vf_ fia_vf_scale_magic_(fia_vf_ a, fia_vf_ z) {
+    return _mm512_scalef_ps(a, _mm512_sub_ps(z, _mm512_set1_ps(12582912.0f)));
+}
+FIA_INLINE_ float fia_vf_sum_(fia_vf_ a) {
+    __m256 h = _mm256_add_ps(_mm512_castps512_ps256(a), _mm512_extractf32x8_ps(a, 1));
+    __m128 q = _mm_add_ps(_mm256_castps256_ps128(h), _mm256_extractf128_ps(h, 1));
+    q = _mm_add_ps(q, _mm_movehl_ps(q, q));
+    return _mm_cvtss_f32(_mm_add_ss(q, _mm_movehdup_ps(q)));
+}
+FIA_INLINE_ float fia_vf_hmax_(fia_vf_ a) {
+    __m256 h = _mm256_max_ps(_mm512_castps512_ps256(a), _mm512_extractf32x8_ps(a, 1));
+    __m128 q = _mm_max_ps(_mm256_castps256_ps128(h), _mm256_extractf128_ps(h, 1));
+    q = _mm_max_ps(q, _mm_movehl_ps(q, q));
+    return _mm_cvtss_f32(_mm_max_ss(q, _mm_movehdup_ps(q)));
+}
+FIA_INLINE_ fia_vf_ fia_vf_loadn_(const float *p, int n) { return _mm512_maskz_loadu_ps((__mmask16)((1u << n) - 1u), p); }
+FIA_INLINE_ void fia_vf_storen_(float *p, fia_vf_ a, int n) { _mm512_mask_storeu_ps(p, (__mmask16)((1u << n) - 1u), a); }
+FIA_INLINE_ fia_vf_ fia_vf_load_f16_(const void *p) { return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)p)); }
+FIA_INLINE_ fia_vf_ fia_vf_load_bf16_(const void *p) {
+    __m512i w = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)p));
+    return _mm512_castsi512_ps(_mm512_slli_epi32(w, 16));
+}
+FIA_INLINE_ void fia_vf_store_f16_(void *p, fia_vf_ a) {
+    _mm256_storeu_si256((__m256i *)p, _mm512_cvtps_ph(a, _MM_FROUND_TO_NEAREST_INT));
+}
+FIA_INLINE_ int fia_vm_all_(fia_vm_ a) { return a == 0xffff; }
+FIA_INLINE_ fia_vf_ fia_vf_swap1_(fia_vf_ a) { return _mm512_permute_ps(a, 0xb1); }
+FIA_INLINE_ fia_vf_ fia_vf_swap2_(fia_vf_ a) { return _mm512_permute_ps(a, 0x4e); }
+FIA_INLINE_ fia_vf_ fia_vf_swap4_(fia_vf_ a) { return _mm512_shuffle_f32x4(a, a, 0xb1); }
+FIA_INLINE_ fia_vf_ fia_vf_swap8_(fia_vf_ a) { return _mm512_shuffle_f32x4(a, a, 0x4e); }
+FIA_INLINE_ fia_vf_ fia_sums_halves_(fia_vf_ a, fia_vf_ b) {
+    return _mm512_add_ps(_mm512_shuffle_f32x4(a, b, 0x44), _mm512_shuffle_f32x4(a, b, 0xee));
+}
+FIA_INLINE_ fia_vf_ fia_sums_quarters_(fia_vf_ a, fia_vf_ b) {
+    return _mm512_add_ps(_mm512_shuffle_f32x4(a, b, 0x88), _mm512_shuffle_f32x4(a, b, 0xdd));
+}
+FIA_INLINE_ fia_vf_ fia_sums_pairs_(fia_vf_ a, fia_vf_ b) {
+    return _mm512_add_ps(_mm512_shuffle_ps(a, b, 0x44), _mm512_shuffle_ps(a, b, 0xee));
+}
+FIA_INLINE_ fia_vf_ fia_sums_last_(fia_vf_ a, fia_vf_ b) {
+    return _mm512_add_ps(_mm512_shuffle_ps(a, b, 0x88), _mm512_shuffle_ps(a, b, 0xdd));
+}
+/* v[k], v[4 + k], v[8 + k], v[12 + k] end in 128-bit lane k; the arguments are chosen so that lane i is the sum of v[i]. */
+FIA_INLINE_ fia_vf_ fia_sums_lanes_(fia_vf_ a, fia_vf_ b, fia_vf_ c, fia_vf_ d) {
+    return fia_sums_quarters_(fia_sums_halves_(a, b), fia_sums_halves_(c, d));
+}
+/* Lane i: the sum of v[i], in the order of fia_vf_sum_. */
+FIA_INLINE_ fia_vf_ fia_vf_sums_(const fia_vf_ *v) {
+    const fia_vf_ a = fia_sums_pairs_(fia_sums_lanes_(v[0], v[4], v[8], v[12]), fia_sums_lanes_(v[1], v[5], v[9], v[13]));
+    const fia_vf_ b = fia_sums_pairs_(fia_sums_lanes_(v[2], v[6], v[10], v[14]), fia_sums_lanes_(v[3], v[7], v[11], v[15]));
+    return fia_sums_last_(a, b);
+}
+/* 4 x 4 blocks by unpacking pairs, then the blocks among each other. */
+FIA_INLINE_ void fia_vf_transpose_(fia_vf_ *v) {
+    fia_vf_ t[16];
+    int i;
+    for (i = 0; i < 16; i += 4) {
+        const fia_vf_ a = _mm512_unpacklo_ps(v[i], v[i + 1]), b = _mm512_unpackhi_ps(v[i], v[i + 1]);
+        const fia_vf_ c = _mm512_unpacklo_ps(v[i + 2], v[i + 3]), d = _mm512_unpackhi_ps(v[i + 2], v[i + 3]);
+        t[i] = _mm512_shuffle_ps(a, c, 0x44);
+        t[i + 1] = _mm512_shuffle_ps(a, c, 0xee);
+        t[i + 2] = _mm512_shuffle_ps(b, d, 0x44);
+        t[i + 3] = _mm512_shuffle_ps(b, d, 0xee);
+    }
+    for (i = 0; i < 4; ++i) {
+        const fia_vf_ a = _mm512_shuffle_f32x4(t[i], t[4 + i], 0x88), b = _mm512_shuffle_f32x4(t[i], t[4 + i], 0xdd);
+        const fia_vf_ c = _mm512_shuffle_f32x4(t[8 + i], t[12 + i], 0x88), d = _mm512_shuffle_f32x4(t[8 + i], t[12 + i], 0xdd);
+        v[i] = _mm512_shuffle_f32x4(a, c, 0x88);
+        v[8 + i] = _mm512_shuffle_f32x4(a, c, 0xdd);
+        v[4 + i] = _mm512_shuffle_f32x4(b, d, 0x88);
+        v[12 + i] = _mm512_shuffle_f32x4(b, d, 0xdd);
+    }
+}
+FIA_INLINE_ void fia_vf_pin_(fia_vf_ *a) {
+#if defined(__GNUC__)
+    __asm__("" : "+v"(*a));
+#else
+    (void)a;
+#endif
+}
+
+#elif FIA_LANES == 8
+/* ---- AVX2 + FMA + F16C ---- */
+
+typedef simde__m256 fia_vf_;
+typedef simde__m256 fia_vm_;
+
+FIA_INLINE_ fia_vf_ fia_vf_set1_(float x) { return simde_mm256_set1_ps(x); }
+FIA_INLINE_ fia_vf_ fia_vf_zero_(void) { return simde_mm256_setzero_ps(); }
+FIA_INLINE_ fia_vf_ fia_vf_load_(const float *p) { return simde_mm256_loadu_ps(p); }
+FIA_INLINE_ void fia_vf_store_(float *p, fia_vf_ a) { simde_mm256_storeu_ps(p, a); }
+FIA_INLINE_ fia_vf_ fia_vf_add_(fia_vf_ a, fia_vf_ b) { return simde_mm256_add_ps(a, b); }
+FIA_INLINE_ fia_vf_ fia_vf_sub_(fia_vf_ a, fia_vf_ b) { return simde_mm256_sub_ps(a, b); }
+FIA_INLINE_ fia_vf_ fia_vf_mul_(fia_vf_ a, fia_vf_ b) { return simde_mm256_mul_ps(a, b); }
+FIA_INLINE_ fia_vf_ fia_vf_div_(fia_vf_ a, fia_vf_ b) { return simde_mm256_div_ps(a, b); }
+FIA_INLINE_ fia_vf_ fia_vf_fma_(fia_vf_ a, fia_vf_ b, fia_vf_ c) { return simde_mm256_fmadd_ps(a, b, c); }
+FIA_INLINE_ fia_vf_ fia_vf_max_(fia_vf_ a, fia_vf_ b) { return simde_mm256_max_ps(a, b); }
+FIA_INLINE_ fia_vf_ fia_vf_min_(fia_vf_ a, fia_vf_ b) { return simde_mm256_min_ps(a, b); }
+FIA_INLINE_ fia_vm_ fia_vf_lt_(fia_vf_ a, fia_vf_ b) { return simde_mm256_cmp_ps(a, b, SIMDE_CMP_LT_OQ); }
+FIA_INLINE_ fia_vm_ fia_vf_eq_(fia_vf_ a, fia_vf_ b) { return simde_mm256_cmp_ps(a, b, SIMDE_CMP_EQ_OQ); }
+FIA_INLINE_ fia_vm_ fia_vm_or_(fia_vm_ a, fia_vm_ b) { return simde_mm256_or_ps(a, b); }
+FIA_INLINE_ int fia_vm_any_(fia_vm_ a) { return simde_mm256_movemask_ps(a) != 0; }
+FIA_INLINE_ int fia_vm_all_(fia_vm_ a) { return simde_mm256_movemask_ps(a) == 0xff; }
+FIA_INLINE_ fia_vf_ fia_vf_select_(fia_vm_ m, fia_vf_ a, fia_vf_ b) { return simde_mm256_blendv_ps(b, a, m); }
+FIA_INLINE_ fia_vf_ fia_vf_abs_(fia_vf_ a) { return simde_mm256_andnot_ps(simde_mm256_set1_ps(-0.0f), a); }
+FIA_INLINE_ fia_vf_ fia_vf_copysign_(fia_vf_ a, fia_vf_ sign) {
+    return simde_mm256_or_ps(fia_vf_abs_(a), simde_mm256_and_ps(simde_mm256_set1_ps(-0.0f), sign));
+}
+FIA_INLINE_ fia_vf_ fia_vf_scale_magic_(fia_vf_ a, fia_vf_ z) {
+    simde__m256i n = simde_mm256_add_epi32(simde_mm256_castps_si256(z), simde_mm256_set1_epi32(127));
+    return simde_mm256_mul_ps(a, simde_mm256_castsi256_ps(simde_mm256_slli_epi32(n, 23)));
+}
+FIA_INLINE_ float fia_vf_sum_(fia_vf_ a) {
+    simde__m128 q = simde_mm_add_ps(simde_mm256_castps256_ps128(a), simde_mm256_extractf128_ps(a, 1));
+    q = simde_mm_add_ps(q, simde_mm_movehl_ps(q, q));
+    return simde_mm_cvtss_f32(simde_mm_add_ss(q, simde_mm_movehdup_ps(q)));
+}
+FIA_INLINE_ float fia_vf_hmax_(fia_vf_ a) {
+    simde__m128 q = simde_mm_max_ps(simde_mm256_castps256_ps128(a), simde_mm256_extractf128_ps(a, 1));
+    q = simde_mm_max_ps(q, simde_mm_movehl_ps(q, q));
+    return simde_mm_cvtss_f32(simde_mm_max_ss(q, simde_mm_movehdup_ps(q)));
+}
+FIA_INLINE_ simde__m256i fia_tail_mask_(int n) {
+    static const int32_t slide[16] = {-1, -1, -1, -1, -1, -1, -1, -1, 0, 0, 0, 0, 0, 0, 0, 0};
+    return simde_mm256_loadu_si256((const simde__m256i *)(const void *)(slide + 8 - n));
+}
+FIA_INLINE_ fia_vf_ fia_vf_loadn_(const float *p, int n) { return simde_mm256_maskload_ps(p, fia_tail_mask_(n)); }
+FIA_INLINE_ void fia_vf_storen_(float *p, fia_vf_ a, int n) { simde_mm256_maskstore_ps(p, fia_tail_mask_(n), a); }
+FIA_INLINE_ fia_vf_ fia_vf_load_f16_(const void *p) {
+    return simde_mm256_cvtph_ps(simde_mm_loadu_si128((const simde__m128i *)p));
+}
+FIA_INLINE_ fia_vf_ fia_vf_load_bf16_(const void *p) {
+    simde__m256i w = simde_mm256_cvtepu16_epi32(simde_mm_loadu_si128((const simde__m128i *)p));
+    return simde_mm256_castsi256_ps(simde_mm256_slli_epi32(w, 16));
+}
+FIA_INLINE_ void fia_vf_store_f16_(void *p, fia_vf_ a) {
+    simde_mm_storeu_si128((simde__m128i *)p, simde_mm256_cvtps_ph(a, 0));
+}
+FIA_INLINE_ fia_vf_ fia_vf_swap1_(fia_vf_ a) { return simde_mm256_permute_ps(a, 0xb1); }
+FIA_INLINE_ fia_vf_ fia_vf_swap2_(fia_vf_ a) { return simde_mm256_permute_ps(a, 0x4e); }
+FIA_INLINE_ fia_vf_ fia_vf_swap4_(fia_vf_ a) { return simde_mm256_permute2f128_ps(a, a, 0x01); }
+FIA_INLINE_ fia_vf_ fia_sums_halves_(fia_vf_ a, fia_vf_ b) {
+    return simde_mm256_add_ps(simde_mm256_permute2f128_ps(a, b, 0x20), simde_mm256_permute2f128_ps(a, b, 0x31));
+}
+FIA_INLINE_ fia_vf_ fia_sums_pairs_(fia_vf_ a, fia_vf_ b) {
+    return simde_mm256_add_ps(simde_mm256_shuffle_ps(a, b, 0x44), simde_mm256_shuffle_ps(a, b, 0xee));
+}
+/* Lane i: the sum of v[i], in the order of fia_vf_sum_. */
+FIA_INLINE_ fia_vf_ fia_vf_sums_(const fia_vf_ *v) {
+    const fia_vf_ a = fia_sums_pairs_(fia_sums_halves_(v[0], v[4]), fia_sums_halves_(v[1], v[5]));
+    const fia_vf_ b = fia_sums_pairs_(fia_sums_halves_(v[2], v[6]), fia_sums_halves_(v[3], v[7]));
+    return simde_mm256_add_ps(simde_mm256_shuffle_ps(a, b, 0x88), simde_mm256_shuffle_ps(a, b, 0xdd));
+}
+FIA_INLINE_ void fia_vf_transpose_(fia_vf_ *v) {
+    fia_vf_ t[8];
+    int i;
+    for (i = 0; i < 8; i += 4) {
+        const fia_vf_ a = simde_mm256_unpacklo_ps(v[i], v[i + 1]), b = simde_mm256_unpackhi_ps(v[i], v[i + 1]);
+        const fia_vf_ c = simde_mm256_unpacklo_ps(v[i + 2], v[i + 3]), d = simde_mm256_unpackhi_ps(v[i + 2], v[i + 3]);
+        t[i] = simde_mm256_shuffle_ps(a, c, 0x44);
+        t[i + 1] = simde_mm256_shuffle_ps(a, c, 0xee);
+        t[i + 2] = simde_mm256_shuffle_ps(b, d, 0x44);
+        t[i + 3] = simde_mm256_shuffle_ps(b, d, 0xee);
+    }
+    for (i = 0; i < 4; ++i) {
+        v[i] = simde_mm256_permute2f128_ps(t[i], t[4 + i], 0x20);
+        v[4 + i] = simde_mm256_permute2f128_ps(t[i], t[4 + i], 0x31);
+    }
+}
+FIA_INLINE_ void fia_vf_pin_(fia_vf_ *a) {
+#if defined(__GNUC__)
+    __asm__("" : "+x"(*a));
+#else
+    (void)a;
+#endif
+}
+
+#else
+/* ---- SSE2 .. SSE4.2, and NEON through the same names ---- */
+
+typedef simde__m128 fia_vf_;
+typedef simde__m128 fia_vm_;
+
+FIA_INLINE_ fia_vf_ fia_vf_set1_(float x) { return simde_mm_set1_ps(x); }
+FIA_INLINE_ fia_vf_ fia_vf_zero_(void) { return simde_mm_setzero_ps(); }
+FIA_INLINE_ fia_vf_ fia_vf_load_(const float *p) { return simde_mm_loadu_ps(p); }
+FIA_INLINE_ void fia_vf_store_(float *p, fia_vf_ a) { simde_mm_storeu_ps(p, a); }
+FIA_INLINE_ fia_vf_ fia_vf_add_(fia_vf_ a, fia_vf_ b) { return simde_mm_add_ps(a, b); }
+FIA_INLINE_ fia_vf_ fia_vf_sub_(fia_vf_ a, fia_vf_ b) { return simde_mm_sub_ps(a, b); }
+FIA_INLINE_ fia_vf_ fia_vf_mul_(fia_vf_ a, fia_vf_ b) { return simde_mm_mul_ps(a, b); }
+FIA_INLINE_ fia_vf_ fia_vf_div_(fia_vf_ a, fia_vf_ b) { return simde_mm_div_ps(a, b); }
+FIA_INLINE_ fia_vf_ fia_vf_fma_(fia_vf_ a, fia_vf_ b, fia_vf_ c) {
+#if defined(FIA_NEON_)
+    return simde__m128_from_neon_f32(vfmaq_f32(simde__m128_to_neon_f32(c), simde__m128_to_neon_f32(a), simde__m128_to_neon_f32(b)));
+#elif defined(__FMA__)
+    return simde_mm_fmadd_ps(a, b, c);
+#else
+    return simde_mm_add_ps(simde_mm_mul_ps(a, b), c);
+#endif
+}
+FIA_INLINE_ fia_vf_ fia_vf_max_(fia_vf_ a, fia_vf_ b) { return simde_mm_max_ps(a, b); }
+FIA_INLINE_ fia_vf_ fia_vf_min_(fia_vf_ a, fia_vf_ b) { return simde_mm_min_ps(a, b); }
+FIA_INLINE_ fia_vm_ fia_vf_lt_(fia_vf_ a, fia_vf_ b) { return simde_mm_cmplt_ps(a, b); }
+FIA_INLINE_ fia_vm_ fia_vf_eq_(fia_vf_ a, fia_vf_ b) { return simde_mm_cmpeq_ps(a, b); }
+FIA_INLINE_ fia_vm_ fia_vm_or_(fia_vm_ a, fia_vm_ b) { return simde_mm_or_ps(a, b); }
+FIA_INLINE_ int fia_vm_any_(fia_vm_ a) { return simde_mm_movemask_ps(a) != 0; }
+FIA_INLINE_ int fia_vm_all_(fia_vm_ a) { return simde_mm_movemask_ps(a) == 0xf; }
+FIA_INLINE_ fia_vf_ fia_vf_select_(fia_vm_ m, fia_vf_ a, fia_vf_ b) {
+    return simde_mm_or_ps(simde_mm_and_ps(m, a), simde_mm_andnot_ps(m, b));
+}
+FIA_INLINE_ fia_vf_ fia_vf_abs_(fia_vf_ a) { return simde_mm_andnot_ps(simde_mm_set1_ps(-0.0f), a); }
+FIA_INLINE_ fia_vf_ fia_vf_copysign_(fia_vf_ a, fia_vf_ sign) {
+    return simde_mm_or_ps(fia_vf_abs_(a), simde_mm_and_ps(simde_mm_set1_ps(-0.0f), sign));
+}
+FIA_INLINE_ fia_vf_ fia_vf_scale_magic_(fia_vf_ a, fia_vf_ z) {
+    simde__m128i n = simde_mm_add_epi32(simde_mm_castps_si128(z), simde_mm_set1_epi32(127));
+    return simde_mm_mul_ps(a, simde_mm_castsi128_ps(simde_mm_slli_epi32(n, 23)));
+}
+FIA_INLINE_ float fia_vf_sum_(fia_vf_ a) {
+    simde__m128 q = simde_mm_add_ps(a, simde_mm_movehl_ps(a, a));
+    return simde_mm_cvtss_f32(simde_mm_add_ss(q, simde_mm_shuffle_ps(q, q, 1)));
+}
+FIA_INLINE_ float fia_vf_hmax_(fia_vf_ a) {
+    simde__m128 q = simde_mm_max_ps(a, simde_mm_movehl_ps(a, a));
+    return simde_mm_cvtss_f32(simde_mm_max_ss(q, simde_mm_shuffle_ps(q, q, 1)));
+}
+/* Through a copy: SIMDe's masked loads of 128 bits may touch bytes past the end. */
+FIA_INLINE_ fia_vf_ fia_vf_loadn_(const float *p, int n) {
+    float copy[4] = {0.0f, 0.0f, 0.0f, 0.0f};
+    memcpy(copy, p, (size_t)n * sizeof(float));
+    return fia_vf_load_(copy);
+}
+FIA_INLINE_ void fia_vf_storen_(float *p, fia_vf_ a, int n) {
+    float copy[4];
+    fia_vf_store_(copy, a);
+    memcpy(p, copy, (size_t)n * sizeof(float));
+}
+FIA_INLINE_ fia_vf_ fia_vf_load_bf16_(const void *p) {
+    simde__m128i h = simde_mm_loadl_epi64((const simde__m128i *)p);
+    return simde_mm_castsi128_ps(simde_mm_unpacklo_epi16(simde_mm_setzero_si128(), h));
+}
+FIA_INLINE_ fia_vf_ fia_vf_load_f16_(const void *p) {
+#if defined(FIA_NEON_)
+    uint16x4_t h = vreinterpret_u16_u8(vld1_u8((const uint8_t *)p));
+    return simde__m128_from_neon_f32(vcvt_f32_f16(vreinterpret_f16_u16(h)));
+#else
+    /* the vector form of fia_f16_float_ */
+    const simde__m128i h = simde_mm_unpacklo_epi16(simde_mm_loadl_epi64((const simde__m128i *)p), simde_mm_setzero_si128());
+    const simde__m128i rest = simde_mm_slli_epi32(simde_mm_and_si128(h, simde_mm_set1_epi32(0x7fff)), 13);
+    const simde__m128i sign = simde_mm_slli_epi32(simde_mm_and_si128(h, simde_mm_set1_epi32(0x8000)), 16);
+    const simde__m128i big = simde_mm_cmpgt_epi32(rest, simde_mm_set1_epi32(0x0f7fffff)); /* infinity and NaN */
+    simde__m128i f = simde_mm_castps_si128(
+        simde_mm_mul_ps(simde_mm_castsi128_ps(rest), simde_mm_castsi128_ps(simde_mm_set1_epi32(0x77800000))));
+    f = simde_mm_or_si128(simde_mm_andnot_si128(big, f),
+                          simde_mm_and_si128(big, simde_mm_or_si128(rest, simde_mm_set1_epi32(0x7f800000))));
+    return simde_mm_castsi128_ps(simde_mm_or_si128(f, sign));
+#endif
+}
+FIA_INLINE_ void fia_vf_store_f16_(void *p, fia_vf_ a) {
+#if defined(FIA_NEON_)
+    vst1_u8((uint8_t *)p, vreinterpret_u8_f16(vcvt_f16_f32(simde__m128_to_neon_f32(a))));
+#else
+    float f[4];
+    uint16_t h[4];
+    int i;
+    fia_vf_store_(f, a);
+    for (i = 0; i < 4; ++i) h[i] = fia_float_f16_(f[i]);
+    memcpy(p, h, sizeof(h));
+#endif
+}
+FIA_INLINE_ fia_vf_ fia_vf_swap1_(fia_vf_ a) { return simde_mm_shuffle_ps(a, a, 0xb1); }
+FIA_INLINE_ fia_vf_ fia_vf_swap2_(fia_vf_ a) { return simde_mm_shuffle_ps(a, a, 0x4e); }
+FIA_INLINE_ fia_vf_ fia_sums_pairs_(fia_vf_ a, fia_vf_ b) {
+    return simde_mm_add_ps(simde_mm_movelh_ps(a, b), simde_mm_movehl_ps(b, a));
+}
+/* Lane i: the sum of v[i], in the order of fia_vf_sum_. */
+FIA_INLINE_ fia_vf_ fia_vf_sums_(const fia_vf_ *v) {
+    const fia_vf_ a = fia_sums_pairs_(v[0], v[1]), b = fia_sums_pairs_(v[2], v[3]);
+    return simde_mm_add_ps(simde_mm_shuffle_ps(a, b, 0x88), simde_mm_shuffle_ps(a, b, 0xdd));
+}
+FIA_INLINE_ void fia_vf_transpose_(fia_vf_ *v) {
+    const fia_vf_ a = simde_mm_unpacklo_ps(v[0], v[1]), b = simde_mm_unpackhi_ps(v[0], v[1]);
+    const fia_vf_ c = simde_mm_unpacklo_ps(v[2], v[3]), d = simde_mm_unpackhi_ps(v[2], v[3]);
+    v[0] = simde_mm_movelh_ps(a, c);
+    v[1] = simde_mm_movehl_ps(c, a);
+    v[2] = simde_mm_movelh_ps(b, d);
+    v[3] = simde_mm_movehl_ps(d, b);
+}
+FIA_INLINE_ void fia_vf_pin_(fia_vf_ *a) {
+#if defined(__GNUC__) && defined(FIA_NEON_)
+    __asm__("" : "+w"(*a));
+#elif defined(__GNUC__)
+    __asm__("" : "+x"(*a));
+#else
+    (void)a;
+#endif
+}
+#endif
+
+/* ---- on top of the above, for every width ---- */
+
+FIA_INLINE_ void fia_vf_store_bf16_(void *p, fia_vf_ a) {
+    float f[FIA_LANES];
+    uint16_t h[FIA_LANES];
+    int i;
+    fia_vf_store_(f, a);
+    for (i = 0; i < FIA_LANES; ++i) h[i] = fia_float_bf16_(f[i]);
+    memcpy(p, h, sizeof(h));
+}
+
+/* ==== R6 math ================================================================================ */
+/* exp2 within 1 ulp (1.5 without FMA), tanh within 3 ulp, log in double. No call into libm, no errno.
+ * Results below 2^-126 are 0: denormals cost an assist per use on several CPUs. */
+
+#define FIA_LOG2E_ 1.4426950408889634f
+#define FIA_LN2_ 0.6931471805599453
+
+/* 2^t for t <= 127. t = n + r, n = round(t), r in [-1/2, 1/2]; 2^r by a minimax polynomial of degree 6 with p(0) = 1
+ * (own Remez fit, relative error 2.6e-9). NaN stays NaN, -inf gives 0. */
+FIA_INLINE_ fia_vf_ fia_vf_exp2_(fia_vf_ t) {
+    const fia_vf_ magic = fia_vf_set1_(12582912.0f); /* 1.5 * 2^23: the sum's low bits are round(t) */
+    const fia_vf_ lowest = fia_vf_set1_(-126.0f);
+    const fia_vf_ u = fia_vf_max_(lowest, t);
+    const fia_vf_ z = fia_vf_add_(u, magic);
+    const fia_vf_ r = fia_vf_sub_(u, fia_vf_sub_(z, magic));
+    fia_vf_ p = fia_vf_set1_(fia_bits_float_(0x39222000u));                /* 0x1.444000p-13 */
+    p = fia_vf_fma_(p, r, fia_vf_set1_(fia_bits_float_(0x3aafa460u)));     /* 0x1.5f48c0p-10 */
+    p = fia_vf_fma_(p, r, fia_vf_set1_(fia_bits_float_(0x3c1d950eu)));     /* 0x1.3b2a1cp-7 */
+    p = fia_vf_fma_(p, r, fia_vf_set1_(fia_bits_float_(0x3d635766u)));     /* 0x1.c6aeccp-5 */
+    p = fia_vf_fma_(p, r, fia_vf_set1_(fia_bits_float_(0x3e75fdf0u)));     /* 0x1.ebfbe0p-3 */
+    p = fia_vf_fma_(p, r, fia_vf_set1_(fia_bits_float_(0x3f317218u)));     /* 0x1.62e430p-1 */
+    p = fia_vf_fma_(p, r, fia_vf_set1_(1.0f));
+    return fia_vf_select_(fia_vf_lt_(t, lowest), fia_vf_zero_(), fia_vf_scale_magic_(p, z));
+}
+
+/* One value of fia_vf_exp2_. */
+static float fia_exp2_(float t) {
+    float lane[FIA_LANES];
+    fia_vf_store_(lane, fia_vf_exp2_(fia_vf_set1_(t)));
+    return lane[0];
+}
+
+/* tanh: |x| < 0.625 odd polynomial (own Remez fit, relative error 4e-9), else 1 - 2 / (exp(2|x|) + 1). */
+FIA_INLINE_ fia_vf_ fia_vf_tanh_(fia_vf_ x) {
+    const fia_vf_ one = fia_vf_set1_(1.0f), a = fia_vf_abs_(x);
+    const fia_vf_ x2 = fia_vf_mul_(x, x);
+    fia_vf_ p = fia_vf_set1_(fia_bits_float_(0xbbbb560eu));            /* -0x1.76ac1cp-8 */
+    fia_vf_ e;
+    p = fia_vf_fma_(p, x2, fia_vf_set1_(fia_bits_float_(0x3ca92b6cu))); /* 0x1.5256d8p-6 */
+    p = fia_vf_fma_(p, x2, fia_vf_set1_(fia_bits_float_(0xbd5c2224u))); /* -0x1.b84448p-5 */
+    p = fia_vf_fma_(p, x2, fia_vf_set1_(fia_bits_float_(0x3e0883b4u))); /* 0x1.110768p-3 */
+    p = fia_vf_fma_(p, x2, fia_vf_set1_(fia_bits_float_(0xbeaaaa9au))); /* -0x1.555534p-2 */
+    p = fia_vf_fma_(fia_vf_mul_(p, x2), x, x);
+    e = fia_vf_exp2_(fia_vf_min_(fia_vf_set1_(60.0f), fia_vf_mul_(a, fia_vf_set1_(2.0f * FIA_LOG2E_))));
+    e = fia_vf_sub_(one, fia_vf_div_(fia_vf_set1_(2.0f), fia_vf_add_(e, one)));
+    return fia_vf_select_(fia_vf_lt_(a, fia_vf_set1_(0.625f)), p, fia_vf_copysign_(e, x));
+}
+
+/* ln x for finite x > 0: x = m 2^e, m in [0.70, 1.41]; ln m = 2 atanh((m - 1) / (m + 1)). NaN and +inf are returned. */
+static double fia_log_(float x) {
+    uint32_t bits = fia_float_bits_(x);
+    int e = 0;
+    double f, f2, sum = 0.0;
+    int k;
+    if (!(x < FIA_INF_)) return x;
+    if (bits < 0x00800000u) {
+        bits = fia_float_bits_(x * 8388608.0f);
+        e = -23;
+    }
+    e += (int)((bits - 0x3f3504f3u) >> 23) - (bits < 0x3f3504f3u ? 512 : 0);
+    bits -= (uint32_t)((int32_t)((bits - 0x3f3504f3u) & 0xff800000u));
+    f = (double)fia_bits_float_(bits);
+    f = (f - 1.0) / (f + 1.0);
+    f2 = f * f;
+    for (k = 17; k >= 1; k -= 2) sum = sum * f2 + 1.0 / k;
+    return 2.0 * f * sum + e * FIA_LN2_;
+}
+
+/* ==== R7 codecs ============================================================================== */
+/* Stored element types. A loader is the constant that stream kernels are stamped with; a codec is the record that the
+ * other rooms call. Further types come from extension headers through fia_context_add. */
+
+typedef struct fia_loader_ {
+    int bytes;                                 /* of an element */
+    fia_vf_ (*load)(const char *p);            /* FIA_LANES elements, any alignment */
+    fia_vf_ (*loadn)(const char *p, int n);    /* 0 < n < FIA_LANES, the rest 0 */
+} fia_loader_;
+
+FIA_INLINE_ fia_vf_ fia_load_f32_(const char *p) { return fia_vf_load_((const float *)(const void *)p); }
+FIA_INLINE_ fia_vf_ fia_loadn_f32_(const char *p, int n) { return fia_vf_loadn_((const float *)(const void *)p, n); }
+FIA_INLINE_ fia_vf_ fia_load_f16_(const char *p) { return fia_vf_load_f16_(p); }
+FIA_INLINE_ fia_vf_ fia_load_bf16_(const char *p) { return fia_vf_load_bf16_(p); }
+FIA_INLINE_ fia_vf_ fia_loadn_f16_(const char *p, int n) {
+    char copy[FIA_LANES * 2] = {0};
+    memcpy(copy, p, (size_t)n * 2);
+    return fia_vf_load_f16_(copy);
+}
+FIA_INLINE_ fia_vf_ fia_loadn_bf16_(const char *p, int n) {
+    char copy[FIA_LANES * 2] = {0};
+    memcpy(copy, p, (size_t)n * 2);
+    return fia_vf_load_bf16_(copy);
+}
+
+static const fia_loader_ fia_loader_f32_ = {4, fia_load_f32_, fia_loadn_f32_};
+static const fia_loader_ fia_loader_f16_ = {2, fia_load_f16_, fia_loadn_f16_};
+static const fia_loader_ fia_loader_bf16_ = {2, fia_load_bf16_, fia_loadn_bf16_};
+
+/* Widens n contiguous elements. */
+FIA_INLINE_ void fia_widen_(const fia_loader_ *from, float *dst, const char *src, int n) {
+    int i = 0;
+    for (; i + FIA_LANES <= n; i += FIA_LANES) fia_vf_store_(dst + i, from->load(src + (ptrdiff_t)i * from->bytes));
+    if (i < n) fia_vf_storen_(dst + i, from->loadn(src + (ptrdiff_t)i * from->bytes, n - i), n - i);
+}
+
+FIA_INLINE_ void fia_decode_rows_(const fia_loader_ *from, float *dst, ptrdiff_t dst_stride, const fia_rows *rows) {
+    const int piece = rows->piece_elements ? rows->piece_elements : rows->elements;
+    int r, i;
+    for (r = 0; r < rows->n; ++r, dst += dst_stride) {
+        const char *src = rows->row[r];
+        for (i = 0; i < rows->elements; i += piece, src += rows->piece_bytes)
+            fia_widen_(from, dst + i, src, (int)fia_min_(piece, rows->elements - i));
+    }
+}
+
+static void fia_decode_f32_(float *dst, ptrdiff_t dst_stride, const fia_rows *rows) {
+    fia_decode_rows_(&fia_loader_f32_, dst, dst_stride, rows);
+}
+static void fia_decode_f16_(float *dst, ptrdiff_t dst_stride, const fia_rows *rows) {
+    fia_decode_rows_(&fia_loader_f16_, dst, dst_stride, rows);
+}
+static void fia_decode_bf16_(float *dst, ptrdiff_t dst_stride, const fia_rows *rows) {
+    fia_decode_rows_(&fia_loader_bf16_, dst, dst_stride, rows);
+}
+
+/* Narrows one row, x * mul + add, through a block of lanes; the last block goes through a copy. */
+FIA_INLINE_ void fia_store_row_(void (*store)(void *p, fia_vf_ a), int bytes, char *dst, const float *src, int n,
+                                const float *mul, const float *add) {
+    int i, left;
+    for (i = 0; i < n; i += FIA_LANES, dst += (ptrdiff_t)FIA_LANES * bytes) {
+        fia_vf_ x;
+        left = n - i;
+        x = left < FIA_LANES ? fia_vf_loadn_(src + i, left) : fia_vf_load_(src + i);
+        if (mul) x = fia_vf_mul_(x, left < FIA_LANES ? fia_vf_loadn_(mul + i, left) : fia_vf_load_(mul + i));
+        if (add) x = fia_vf_add_(x, left < FIA_LANES ? fia_vf_loadn_(add + i, left) : fia_vf_load_(add + i));
+        if (left < FIA_LANES) {
+            char copy[FIA_LANES * 4];
+            store(copy, x);
+            memcpy(dst, copy, (size_t)left * (size_t)bytes);
+        } else {
+            store(dst, x);
+        }
+    }
+}
+
+FIA_INLINE_ void fia_vf_store_f32_(void *p, fia_vf_ a) { fia_vf_store_((float *)p, a); }
+
+static void fia_store_f32_(char *dst, const float *src, int32_t n, const float *mul, const float *add, const void *params) {
+    (void)params;
+    fia_store_row_(fia_vf_store_f32_, 4, dst, src, n, mul, add);
+}
+static void fia_store_f16_(char *dst, const float *src, int32_t n, const float *mul, const float *add, const void *params) {
+    (void)params;
+    fia_store_row_(fia_vf_store_f16_, 2, dst, src, n, mul, add);
+}
+static void fia_store_bf16_(char *dst, const float *src, int32_t n, const float *mul, const float *add, const void *params) {
+    (void)params;
+    fia_store_row_(fia_vf_store_bf16_, 2, dst, src, n, mul, add);
+}
+
+static const fia_codec fia_codec_f32_ = {"f32", FIA_F32, 1, 4, 4, 0, NULL, NULL, fia_decode_f32_, fia_store_f32_};
+static const fia_codec fia_codec_f16_ = {"f16", FIA_F16, 1, 2, 2, 0, NULL, NULL, fia_decode_f16_, fia_store_f16_};
+static const fia_codec fia_codec_bf16_ = {"bf16", FIA_BF16, 1, 2, 2, 1, NULL, NULL, fia_decode_bf16_, fia_store_bf16_};
+
+/* One value of a small float table (a scale, a sink, a slope): F32, F16 or BF16. */
+static float fia_value_(fia_dtype dtype, const void *p) {
+    uint16_t h;
+    float f;
+    if (dtype == FIA_F32) {
+        memcpy(&f, p, 4);
+        return f;
+    }
+    memcpy(&h, p, 2);
+    return dtype == FIA_F16 ? fia_f16_float_(h) : fia_bf16_float_(h);
+}
+
+/* n consecutive values of a float table. */
+static void fia_values_(fia_dtype dtype, float *dst, const void *p, int n) {
+    const char *src = (const char *)p;
+    if (dtype == FIA_F32) memcpy(dst, src, (size_t)n * 4);
+    else if (dtype == FIA_F16) fia_widen_(&fia_loader_f16_, dst, src, n);
+    else fia_widen_(&fia_loader_bf16_, dst, src, n);
+}
+
+/* ==== R8 keys ================================================================================ */
+/* Address forms: a range of key positions becomes runs of places {outer, row}; a stream (K, rope, V, a scale) turns a
+ * place into its own pointer. Nothing else knows how a cache is addressed. */
+
+static int64_t fia_ints_at_(const fia_ints *ints, int64_t i) {
+    const char *p = (const char *)ints->data + (ints->broadcast ? 0 : i * ints->stride_bytes);
+    if (ints->dtype == FIA_I64) {
+        int64_t v;
+        memcpy(&v, p, 8);
+        return v;
+    } else {
+        int32_t v;
+        memcpy(&v, p, 4);
+        return v;
+    }
+}
+
+static int64_t fia_strided_runs_(const fia_keys_call *call, int64_t first, int64_t n, fia_run_of_keys *runs) {
+    runs->outer = call->problem->kv_packed ? 0 : call->sequence;
+    runs->row = call->kv_start + first;
+    runs->n = n;
+    return 1;
+}
+
+static int64_t fia_paged_runs_(const fia_keys_call *call, int64_t first, int64_t n, fia_run_of_keys *runs) {
+    const int64_t size = call->problem->page_size;
+    const int32_t *table = call->io->block_table + call->sequence * call->problem->table_columns;
+    int64_t column = first / size, slot = first % size, count = 0;
+    for (; n > 0; ++count, ++column, slot = 0) {
+        runs[count].outer = table[column];
+        runs[count].row = slot;
+        runs[count].n = fia_min_(n, size - slot);
+        n -= runs[count].n;
+    }
+    return count;
+}
+
+/* Only the ids of pages that hold a key of [first, end) are looked at. */
+static int fia_paged_check_(const fia_keys_call *call, int64_t first, int64_t end, char *text, size_t text_bytes) {
+    const fia_problem *p = call->problem;
+    const int32_t *table = call->io->block_table + call->sequence * p->table_columns;
+    int64_t column;
+    for (column = first / p->page_size; column * p->page_size < end; ++column) {
+        if (table[column] < 0 || table[column] >= p->n_pages) {
+            fia_text_ t;
+            t.at = text;
+            t.room = text_bytes;
+            t.used = 0;
+            fia_text_str_(&t, "block_table[");
+            fia_text_int_(&t, call->sequence);
+            fia_text_str_(&t, "][");
+            fia_text_int_(&t, column);
+            fia_text_str_(&t, "] is ");
+            fia_text_int_(&t, table[column]);
+            fia_text_str_(&t, "; page ids lie in [0, ");
+            fia_text_int_(&t, p->n_pages);
+            fia_text_str_(&t, ")");
+            return 1;
+        }
+    }
+    return 0;
+}
+
+static const fia_keys fia_keys_strided_ = {"strided", FIA_KEYS_STRIDED, 0, NULL, NULL, fia_strided_runs_, NULL};
+static const fia_keys fia_keys_list_ = {"list", FIA_KEYS_LIST, 0, NULL, NULL, fia_strided_runs_, NULL};
+static const fia_keys fia_keys_paged_ = {"paged", FIA_KEYS_PAGED, 0, NULL, fia_paged_check_, fia_paged_runs_, NULL};
+
+/* One stored stream of keys as seen from (sequence, KV head): a place is base + outer * outer_bytes + row * row_bytes. */
+typedef struct fia_stream_view_ {
+    const char *base;
+    ptrdiff_t outer_bytes, row_bytes;
+} fia_stream_view_;
+
+/* Row pointers of the keys of some runs; returns how many. */
+static int fia_place_rows_(const fia_stream_view_ *view, const fia_run_of_keys *runs, int64_t n_runs, const char **rows) {
+    int n = 0;
+    int64_t r, j;
+    for (r = 0; r < n_runs; ++r) {
+        const char *p = view->base + runs[r].outer * view->outer_bytes + runs[r].row * view->row_bytes;
+        for (j = 0; j < runs[r].n; ++j, p += view->row_bytes) rows[n++] = p;
+    }
+    return n;
+}
+
+/* ==== R9 row state =========================================================================== */
+/* A row's partial result: m (largest base-2 logit, -inf: no key kept), l = sum 2^(s - m), o = sum 2^(s - m) v.
+ * The empty state is the identity of fold. A kept score of -inf is carried as -FLT_MAX, so that -inf means dropped. */
+
+#define FIA_KEPT_MIN_ (-FLT_MAX)
+
+typedef struct fia_partial_ {
+    float *m, *l, *o; /* o[r * value_dim + i] */
+} fia_partial_;
+
+FIA_INLINE_ size_t fia_partial_floats_(int64_t rows, int64_t value_dim) { return (size_t)(rows * (value_dim + 2)); }
+
+static fia_partial_ fia_partial_at_(float *floats, int64_t rows) {
+    fia_partial_ p;
+    p.m = floats;
+    p.l = floats + rows;
+    p.o = floats + 2 * rows;
+    return p;
+}
+
+static void fia_partial_clear_(fia_partial_ p, int rows, int value_dim) {
+    int r;
+    for (r = 0; r < rows; ++r) p.m[r] = -FIA_INF_;
+    memset(p.l, 0, (size_t)rows * sizeof(float));
+    memset(p.o, 0, (size_t)rows * (size_t)value_dim * sizeof(float));
+}
+
+/* x = x * a + y * b over n floats. */
+static void fia_blend_(float *x, float a, const float *y, float b, int n) {
+    const fia_vf_ va = fia_vf_set1_(a), vb = fia_vf_set1_(b);
+    int i = 0;
+    for (; i + FIA_LANES <= n; i += FIA_LANES)
+        fia_vf_store_(x + i, fia_vf_fma_(fia_vf_load_(y + i), vb, fia_vf_mul_(fia_vf_load_(x + i), va)));
+    if (i < n) fia_vf_storen_(x + i, fia_vf_fma_(fia_vf_loadn_(y + i, n - i), vb, fia_vf_mul_(fia_vf_loadn_(x + i, n - i), va)), n - i);
+}
+
+/* into <- into + part, chunk after chunk from left to right: the only order in which chunks meet. */
+static void fia_partial_fold_(fia_partial_ into, fia_partial_ part, int rows, int value_dim) {
+    int r;
+    for (r = 0; r < rows; ++r) {
+        float *o = into.o + (ptrdiff_t)r * value_dim;
+        const float *po = part.o + (ptrdiff_t)r * value_dim;
+        if (part.m[r] == -FIA_INF_) continue;
+        if (into.m[r] == -FIA_INF_) {
+            into.m[r] = part.m[r];
+            into.l[r] = part.l[r];
+            memcpy(o, po, (size_t)value_dim * sizeof(float));
+        } else {
+            const float m = into.m[r] > part.m[r] ? into.m[r] : part.m[r];
+            const float a = fia_exp2_(into.m[r] - m), b = fia_exp2_(part.m[r] - m);
+            into.m[r] = m;
+            fia_blend_(into.l + r, a, part.l + r, b, 1);
+            fia_blend_(o, a, po, b, value_dim);
+        }
+    }
+}
+
+/* What is left to do with a row: out = o * *weight; returns its LSE. sink is natural, -inf: none. The row keeps a key. */
+static float fia_state_finish_(float m, float l, float sink, float *weight) {
+    const float none = -FIA_INF_;
+    double lse = (double)m * FIA_LN2_ + fia_log_(l);
+    if (m == FIA_KEPT_MIN_) lse = none; /* every kept score was -inf: sum exp(s) = 0 */
+    if (sink == none) {
+        *weight = m == FIA_KEPT_MIN_ ? none - none : 1.0f / l; /* 0 / 0 as IEEE has it */
+    } else if (sink == FIA_INF_ || m == FIA_KEPT_MIN_) {
+        *weight = 0.0f;
+    } else {
+        const float s = sink * FIA_LOG2E_;
+        const float top = m > s ? m : s;
+        const float a = fia_exp2_(m - top);
+        *weight = a / (l * a + fia_exp2_(s - top));
+    }
+    return (float)lse;
+}
+
+/* ==== R10 modifiers ========================================================================== */
+/* Everything that happens to a score between q.k and exp, and which keys a row keeps. Works on any layout of scores:
+ * (scores, row stride, key stride); keys are consecutive from a first local key, or have positions (gathered lists). */
+
+enum {
+    FIA_MAX_ROWS_ = 64,    /* most rows of a row block */
+    FIA_MODIFY_KEYS_ = 64  /* keys that are modified at once */
+};
+
+/* A sequence as phase 0 found it. Positions are global, lengths and starts are rows. */
+typedef struct fia_sequence_ {
+    int64_t index;
+    int64_t q_len, kv_len;
+    int64_t q_start, kv_start; /* packed: first row of the tensor */
+    int64_t q_pos, kv_pos;     /* global position of row 0 and key 0 */
+    int64_t chunk;             /* keys of a chunk */
+    int64_t first_unit, n_units;
+    int64_t cost_before;       /* of all sequences before this one */
+    int32_t family;
+    int32_t blocks;            /* row blocks per KV head (per list, where lists are per token) */
+} fia_sequence_;
+
+/* The live rows of one row block: which token and head each is, and which keys its bounds keep. */
+typedef struct fia_row_block_ {
+    const fia_problem *problem;
+    const fia_io *io;
+    const fia_sequence_ *sequence;
+    int rows;
+    int natural;               /* 1: scores arrive in natural units and modifiers run on every block */
+    int kv_head;
+    int64_t first_row;         /* row of the KV head's group: token * G + head within the group */
+    int64_t base_token;        /* of row 0 of the unit: 0, or the token that owns the list */
+    int64_t any_lo, any_hi;    /* keys that some row keeps lie in [any_lo, any_hi) */
+    int64_t all_lo, all_hi;    /* keys that every row keeps, by bounds */
+    int32_t head[FIA_MAX_ROWS_];
+    int64_t token[FIA_MAX_ROWS_], lo[FIA_MAX_ROWS_], hi[FIA_MAX_ROWS_];
+    float slope[FIA_MAX_ROWS_], factor[FIA_MAX_ROWS_];
+} fia_row_block_;
+
+/* Scores need natural units where something but drops happens to them. */
+FIA_INLINE_ int fia_is_natural_(const fia_problem *p) {
+    return p->bias.dtype != FIA_NONE || p->softcap > 0.0f || p->alibi_slopes != FIA_NONE || p->additive_mask.dtype != FIA_NONE;
+}
+
+/* What a raw dot product is multiplied by before it reaches modifiers (natural) or exp2 (else): folded into q. */
+static float fia_q_factor_(const fia_problem *p) {
+    if (!fia_is_natural_(p)) return (float)((double)p->scale * 1.4426950408889634);
+    return p->bias.dtype != FIA_NONE && p->bias_before_scale ? 1.0f : p->scale;
+}
+
+/* Local keys [lo, hi) that the bounds of a local row keep: length, causal, window. */
+static void fia_row_bounds_(const fia_problem *p, const fia_sequence_ *s, int64_t token, int64_t *lo, int64_t *hi) {
+    const int64_t at = s->q_pos + token - s->kv_pos; /* the row's place among local keys */
+    const int64_t right = p->causal ? fia_min_(p->window_right, 0) : p->window_right;
+    *lo = p->window_left == FIA_UNBOUNDED ? 0 : fia_max_(0, at - p->window_left);
+    *hi = right == FIA_UNBOUNDED ? s->kv_len : fia_min_(s->kv_len, at + right + 1);
+    if (*lo >= *hi) *lo = *hi = 0;
+}
+
+/* ---- one row, everything ---- */
+
+/* Additive terms of a row at n keys, widened; keys without a position read as 0. */
+static void fia_mask_values_(const fia_mask_view *view, const void *base, const fia_row_block_ *rb, int r, int64_t first_key,
+                             const int64_t *positions, int n, float *dst) {
+    const int size = view->dtype == FIA_F32 ? 4 : 2;
+    const char *row = (const char *)base + rb->sequence->index * view->sequence_bytes + rb->head[r] * view->head_bytes +
+                      rb->token[r] * view->row_bytes;
+    int j;
+    if (!positions) {
+        fia_values_(view->dtype, dst, row + first_key * size, n);
+        return;
+    }
+    for (j = 0; j < n; ++j) dst[j] = positions[j] < 0 ? 0.0f : fia_value_(view->dtype, row + positions[j] * size);
+}
+
+/* drop[j] = 1 where the dense mask drops; keys without a position are dropped elsewhere. */
+static void fia_mask_drops_(const fia_row_block_ *rb, int r, int64_t first_key, const int64_t *positions, int n, float *drop) {
+    const fia_mask_view *view = &rb->problem->drop_mask;
+    const unsigned char *row = (const unsigned char *)rb->io->drop_mask + rb->sequence->index * view->sequence_bytes +
+                               rb->head[r] * view->head_bytes + rb->token[r] * view->row_bytes;
+    int j;
+    for (j = 0; j < n; ++j) {
+        const int64_t at = positions ? positions[j] : first_key + j;
+        if (at >= 0 && row[at]) drop[j] = 1.0f;
+    }
+}
+
+/* Dropped where the term is -inf, by selection: what is added there is 0. */
+static void fia_drop_infinite_(float *term, float *drop, int n) {
+    const fia_vf_ none = fia_vf_set1_(-FIA_INF_);
+    int j;
+    for (j = 0; j < n; j += FIA_LANES) {
+        const fia_vf_ t = fia_vf_load_(term + j);
+        const fia_vm_ m = fia_vf_eq_(t, none);
+        fia_vf_store_(drop + j, fia_vf_select_(m, fia_vf_set1_(1.0f), fia_vf_load_(drop + j)));
+        fia_vf_store_(term + j, fia_vf_select_(m, fia_vf_zero_(), t));
+    }
+}
+
+/* x = (x + term * factor) * scale over padded n. */
+static void fia_add_term_(float *x, const float *term, float factor, float scale, int n) {
+    const fia_vf_ f = fia_vf_set1_(factor), c = fia_vf_set1_(scale);
+    int j;
+    for (j = 0; j < n; j += FIA_LANES)
+        fia_vf_store_(x + j, fia_vf_mul_(fia_vf_fma_(fia_vf_load_(term + j), f, fia_vf_load_(x + j)), c));
+}
+
+static void fia_softcap_(float *x, float cap, int n) {
+    const fia_vf_ c = fia_vf_set1_(cap);
+    int j;
+    for (j = 0; j < n; j += FIA_LANES) fia_vf_store_(x + j, fia_vf_mul_(c, fia_vf_tanh_(fia_vf_div_(fia_vf_load_(x + j), c))));
+}
+
+static void fia_alibi_(const fia_row_block_ *rb, int r, int64_t first_key, const int64_t *positions, int n, float *x) {
+    const fia_sequence_ *s = rb->sequence;
+    const int64_t at = s->q_pos + rb->token[r] - s->kv_pos;
+    float distance[FIA_MODIFY_KEYS_ + 16] = {0};
+    int j;
+    for (j = 0; j < n; ++j) {
+        const int64_t d = at - (positions ? positions[j] : first_key + j);
+        distance[j] = (float)(d < 0 ? -d : d);
+    }
+    fia_add_term_(x, distance, -rb->slope[r], 1.0f, n);
+}
+
+/* Natural scores of one row (x, drop: padded to whole vectors) through bias, softcap, ALiBi and additive mask. */
+static void fia_modify_natural_(const fia_row_block_ *rb, int r, int64_t first_key, const int64_t *positions, int n, float *x,
+                                float *drop) {
+    const fia_problem *p = rb->problem;
+    float term[FIA_MODIFY_KEYS_ + 16] = {0};
+    if (p->bias.dtype != FIA_NONE) {
+        fia_mask_values_(&p->bias, rb->io->bias, rb, r, first_key, positions, n, term);
+        fia_drop_infinite_(term, drop, n);
+        fia_add_term_(x, term, 1.0f, p->bias_before_scale ? p->scale : 1.0f, n);
+    }
+    if (p->softcap > 0.0f) fia_softcap_(x, p->softcap, n);
+    if (p->alibi_slopes != FIA_NONE) fia_alibi_(rb, r, first_key, positions, n, x);
+    if (p->additive_mask.dtype != FIA_NONE) {
+        fia_mask_values_(&p->additive_mask, rb->io->additive_mask, rb, r, first_key, positions, n, term);
+        fia_drop_infinite_(term, drop, n);
+        fia_add_term_(x, term, rb->factor[r], 1.0f, n);
+    }
+}
+
+/* Base-2 logits: natural scores times log2 e, kept away from the codes of "dropped" and "kept -inf". */
+FIA_INLINE_ fia_vf_ fia_to_base2_(fia_vf_ s) {
+    const fia_vf_ least = fia_vf_set1_(fia_bits_float_(0xff7ffffeu)); /* the float above -FLT_MAX */
+    const fia_vf_ t = fia_vf_max_(least, fia_vf_mul_(s, fia_vf_set1_(FIA_LOG2E_)));
+    return fia_vf_select_(fia_vf_eq_(s, fia_vf_set1_(-FIA_INF_)), fia_vf_set1_(FIA_KEPT_MIN_), t);
+}
+
+static void fia_modify_row_(const fia_row_block_ *rb, int r, int64_t first_key, const int64_t *positions, int n, float *scores,
+                            ptrdiff_t key_stride) {
+    float x[FIA_MODIFY_KEYS_ + 16] = {0}, drop[FIA_MODIFY_KEYS_ + 16] = {0};
+    const int64_t lo = rb->lo[r], hi = rb->hi[r];
+    int j;
+    for (j = 0; j < n; ++j) {
+        const int64_t at = positions ? positions[j] : first_key + j;
+        x[j] = scores[j * key_stride];
+        drop[j] = at < lo || at >= hi ? 1.0f : 0.0f;
+    }
+    if (rb->problem->drop_mask.dtype != FIA_NONE) fia_mask_drops_(rb, r, first_key, positions, n, drop);
+    if (rb->natural) fia_modify_natural_(rb, r, first_key, positions, n, x, drop);
+    for (j = 0; j < n; j += FIA_LANES) {
+        const fia_vf_ s = fia_vf_load_(x + j);
+        const fia_vf_ t = rb->natural ? fia_to_base2_(s) : fia_vf_max_(fia_vf_set1_(FIA_KEPT_MIN_), s);
+        const fia_vm_ dropped = fia_vf_lt_(fia_vf_zero_(), fia_vf_load_(drop + j));
+        fia_vf_store_(x + j, fia_vf_select_(dropped, fia_vf_set1_(-FIA_INF_), t));
+    }
+    for (j = 0; j < n; ++j) scores[j * key_stride] = x[j];
+}
+
+/* ---- blocks that only bounds touch: no copy, whole vectors ---- */
+
+static void fia_bound_by_key_(const fia_row_block_ *rb, int64_t first_key, int n, float *scores, ptrdiff_t key_stride) {
+    float lo[FIA_MAX_ROWS_ + 16] = {0}, hi[FIA_MAX_ROWS_ + 16] = {0};
+    int r, j;
+    for (r = 0; r < rb->rows; ++r) {
+        lo[r] = (float)fia_min_(n, fia_max_(0, rb->lo[r] - first_key));
+        hi[r] = (float)fia_min_(n, fia_max_(0, rb->hi[r] - first_key));
+    }
+    for (j = 0; j < n; ++j) {
+        const fia_vf_ at = fia_vf_set1_((float)j);
+        for (r = 0; r < rb->rows; r += FIA_LANES) {
+            float *s = scores + j * key_stride + r;
+            const int live = rb->rows - r < FIA_LANES ? rb->rows - r : FIA_LANES;
+            const fia_vm_ low = fia_vf_lt_(at, fia_vf_load_(lo + r));
+            fia_vf_ x = live < FIA_LANES ? fia_vf_loadn_(s, live) : fia_vf_load_(s);
+            x = fia_vf_max_(fia_vf_set1_(FIA_KEPT_MIN_), x);
+            x = fia_vf_select_(low, fia_vf_set1_(-FIA_INF_), x);
+            x = fia_vf_select_(fia_vf_lt_(at, fia_vf_load_(hi + r)), x, fia_vf_set1_(-FIA_INF_));
+            if (live < FIA_LANES) fia_vf_storen_(s, x, live);
+            else fia_vf_store_(s, x);
+        }
+    }
+}
+
+/* Scores of a block -> base-2 logits; dropped keys get -inf. */
+static void fia_modify_scores_(const fia_row_block_ *rb, int64_t first_key, const int64_t *positions, int n, float *scores,
+                               ptrdiff_t row_stride, ptrdiff_t key_stride) {
+    int r, j;
+    if (!rb->natural && !positions && rb->problem->drop_mask.dtype == FIA_NONE && row_stride == 1) {
+        fia_bound_by_key_(rb, first_key, n, scores, key_stride);
+        return;
+    }
+    for (r = 0; r < rb->rows; ++r)
+        for (j = 0; j < n; j += FIA_MODIFY_KEYS_)
+            fia_modify_row_(rb, r, first_key + j, positions ? positions + j : NULL, (int)fia_min_(n - j, FIA_MODIFY_KEYS_),
+                            scores + r * row_stride + j * key_stride, key_stride);
+}
+
+/* ==== R11 stream ============================================================================= */
+/* Kernels for few query rows per KV head: K and V rows are read once, in place, in pieces of FIA_STREAM_KEYS, and serve
+ * the whole GQA group. Scores lie [key][row] with rows padded to 1, 2, 4 or 8, so that exp runs on whole vectors.
+ * Per (row, key) every variant adds along i in the same order; per row keys enter sums and outputs in ascending order. */
+
+#if defined(__clang__)
+#define FIA_UNROLL_ _Pragma("unroll")
+#elif defined(__GNUC__)
+#define FIA_UNROLL_ _Pragma("GCC unroll 16")
+#else
+#define FIA_UNROLL_
+#endif
+
+/* Accumulators that a kernel keeps in registers: half of the register file. */
+#if FIA_LANES == 16 || defined(FIA_NEON_)
+#define FIA_ACC_ 16
+#else
+#define FIA_ACC_ 8
+#endif
+
+FIA_INLINE_ void fia_prefetch_row_(const fia_prefetch *next, int r) {
+    int b;
+    if (r < next->n)
+        for (b = 0; b < next->bytes; b += 64) FIA_PREFETCH_(next->row[r] + b);
+}
+
+/* ---- scores ---- */
+
+/* Dots of `keys` rows with `rows` query rows, into out[key * rows + row]; keys * rows accumulators. */
+FIA_INLINE_ void fia_stream_dots_(const fia_loader_ *from, const int keys, const int rows, float *out, const float *q,
+                                  ptrdiff_t q_stride, const char *const *key, int n) {
+    fia_vf_ acc[FIA_ACC_ > 8 ? FIA_ACC_ : 8];
+    int i, j, r;
+    FIA_UNROLL_ for (j = 0; j < keys * rows; ++j) acc[j] = fia_vf_zero_();
+    for (i = 0; i + FIA_LANES <= n; i += FIA_LANES) {
+        FIA_UNROLL_ for (j = 0; j < keys; ++j) {
+            const fia_vf_ k = from->load(key[j] + (ptrdiff_t)i * from->bytes);
+            FIA_UNROLL_ for (r = 0; r < rows; ++r)
+                acc[j * rows + r] = fia_vf_fma_(k, fia_vf_load_(q + r * q_stride + i), acc[j * rows + r]);
+        }
+    }
+    if (i < n) {
+        FIA_UNROLL_ for (j = 0; j < keys; ++j) {
+            const fia_vf_ k = from->loadn(key[j] + (ptrdiff_t)i * from->bytes, n - i);
+            FIA_UNROLL_ for (r = 0; r < rows; ++r)
+                acc[j * rows + r] = fia_vf_fma_(k, fia_vf_loadn_(q + r * q_stride + i, n - i), acc[j * rows + r]);
+        }
+    }
+    FIA_UNROLL_ for (j = 0; j < keys * rows; j += FIA_LANES) fia_vf_store_(out + j, fia_vf_sums_(acc + j));
+}
+
+FIA_INLINE_ void fia_stream_scores_(const fia_loader_ *from, const int rows, float *scores, const float *q, ptrdiff_t q_stride,
+                                    const fia_rows *keys, const fia_prefetch *next) {
+    const int step = FIA_ACC_ / rows;
+    const char *key[FIA_STREAM_KEYS];
+    int j, a;
+    for (j = 0; j < FIA_STREAM_KEYS; ++j) key[j] = keys->row[j < keys->n ? j : keys->n - 1];
+    for (j = 0; j < keys->n; j += step) {
+        for (a = 0; a < step; ++a) fia_prefetch_row_(next, j + a);
+        fia_stream_dots_(from, step, rows, scores + j * rows, q, q_stride, key + j, keys->elements);
+    }
+}
+
+/* ---- accumulate ---- */
+
+/* o[r][i0 .. i0 + vectors * lanes) += sum of weights * values. */
+FIA_INLINE_ void fia_stream_add_(const fia_loader_ *from, const int vectors, const int rows, float *o, ptrdiff_t o_stride,
+                                 const float *weights, const fia_rows *values, ptrdiff_t i0) {
+    fia_vf_ acc[FIA_ACC_ > 8 ? FIA_ACC_ : 8];
+    int c, j, r;
+    FIA_UNROLL_ for (r = 0; r < rows; ++r)
+        FIA_UNROLL_ for (c = 0; c < vectors; ++c) acc[r * vectors + c] = fia_vf_load_(o + r * o_stride + i0 + c * FIA_LANES);
+    for (j = 0; j < values->n; ++j) {
+        const char *v = values->row[j] + i0 * from->bytes;
+        fia_vf_ x[FIA_ACC_];
+        FIA_UNROLL_ for (c = 0; c < vectors; ++c) {
+            x[c] = from->load(v + (ptrdiff_t)c * FIA_LANES * from->bytes);
+            fia_vf_pin_(&x[c]);
+        }
+        FIA_UNROLL_ for (r = 0; r < rows; ++r) {
+            const fia_vf_ w = fia_vf_set1_(weights[j * rows + r]);
+            FIA_UNROLL_ for (c = 0; c < vectors; ++c) acc[r * vectors + c] = fia_vf_fma_(w, x[c], acc[r * vectors + c]);
+        }
+    }
+    FIA_UNROLL_ for (r = 0; r < rows; ++r)
+        FIA_UNROLL_ for (c = 0; c < vectors; ++c) fia_vf_store_(o + r * o_stride + i0 + c * FIA_LANES, acc[r * vectors + c]);
+}
+
+/* The last n < FIA_LANES elements of a row. */
+FIA_INLINE_ void fia_stream_add_tail_(const fia_loader_ *from, const int rows, float *o, ptrdiff_t o_stride, const float *weights,
+                                      const fia_rows *values, ptrdiff_t i0, int n) {
+    int j, r;
+    for (r = 0; r < rows; ++r) {
+        fia_vf_ acc = fia_vf_loadn_(o + r * o_stride + i0, n);
+        for (j = 0; j < values->n; ++j)
+            acc = fia_vf_fma_(fia_vf_set1_(weights[j * rows + r]), from->loadn(values->row[j] + i0 * from->bytes, n), acc);
+        fia_vf_storen_(o + r * o_stride + i0, acc, n);
+    }
+}
+
+FIA_INLINE_ void fia_stream_accumulate_(const fia_loader_ *from, const int rows, float *o, ptrdiff_t o_stride,
+                                        const float *weights, const fia_rows *values, const fia_prefetch *next) {
+    const int vectors = FIA_ACC_ / rows > 8 ? 8 : FIA_ACC_ / rows;
+    const int n = values->elements, passes = n / (vectors * FIA_LANES);
+    int i = 0, done = 0, pass;
+    for (pass = 1; pass <= passes; ++pass, i += vectors * FIA_LANES) {
+        for (; done < pass * FIA_STREAM_KEYS / passes; ++done) fia_prefetch_row_(next, done);
+        fia_stream_add_(from, vectors, rows, o, o_stride, weights, values, i);
+    }
+    for (; done < FIA_STREAM_KEYS; ++done) fia_prefetch_row_(next, done);
+    for (; i + FIA_LANES <= n; i += FIA_LANES) fia_stream_add_(from, 1, rows, o, o_stride, weights, values, i);
+    if (i < n) fia_stream_add_tail_(from, rows, o, o_stride, weights, values, i, n - i);
+}
+
+/* ---- instances: fia_stream_<pass>_<codec>_r<rows>_ ---- */
+
+#define FIA_STAMP_STREAM_(type, rows)                                                                                           \
+    static void fia_stream_scores_##type##_r##rows##_(float *s, const float *q, ptrdiff_t qs, const fia_rows *k,                \
+                                                      const fia_prefetch *next) {                                              \
+        fia_stream_scores_(&fia_loader_##type##_, rows, s, q, qs, k, next);                                                     \
+    }                                                                                                                           \
+    static void fia_stream_accumulate_##type##_r##rows##_(float *o, ptrdiff_t os, const float *w, const fia_rows *v,            \
+                                                          const fia_prefetch *next) {                                          \
+        fia_stream_accumulate_(&fia_loader_##type##_, rows, o, os, w, v, next);                                                 \
+    }
+#define FIA_STREAM_INSTANCES_(X, type) X(type, 1) X(type, 2) X(type, 4) X(type, 8)
+FIA_STREAM_INSTANCES_(FIA_STAMP_STREAM_, f32)
+FIA_STREAM_INSTANCES_(FIA_STAMP_STREAM_, f16)
+FIA_STREAM_INSTANCES_(FIA_STAMP_STREAM_, bf16)
+
+#define FIA_STREAM_SCORES_(type, rows) fia_stream_scores_##type##_r##rows##_,
+#define FIA_STREAM_ACCUMULATE_(type, rows) fia_stream_accumulate_##type##_r##rows##_,
+#define FIA_STREAM_RECORD_(type, code)                                                                                          \
+    static const fia_stream fia_stream_##type##_ = {"stream_" #type, code, {FIA_STREAM_INSTANCES_(FIA_STREAM_SCORES_, type)},   \
+                                                    {FIA_STREAM_INSTANCES_(FIA_STREAM_ACCUMULATE_, type)}};
+FIA_STREAM_RECORD_(f32, FIA_F32)
+FIA_STREAM_RECORD_(f16, FIA_F16)
+FIA_STREAM_RECORD_(bf16, FIA_BF16)
+
+/* ---- softmax of a piece ---- */
+
+/* Folds lanes onto each other until lane i holds the total of all lanes j with j % rows == i % rows. */
+FIA_INLINE_ fia_vf_ fia_fold_max_(fia_vf_ x, int rows) {
+#if FIA_LANES == 16
+    if (rows <= 8) x = fia_vf_max_(fia_vf_swap8_(x), x);
+#endif
+#if FIA_LANES >= 8
+    if (rows <= 4) x = fia_vf_max_(fia_vf_swap4_(x), x);
+#endif
+    if (rows <= 2) x = fia_vf_max_(fia_vf_swap2_(x), x);
+    if (rows <= 1) x = fia_vf_max_(fia_vf_swap1_(x), x);
+    return x;
+}
+
+FIA_INLINE_ fia_vf_ fia_fold_sum_(fia_vf_ x, int rows) {
+#if FIA_LANES == 16
+    if (rows <= 8) x = fia_vf_add_(fia_vf_swap8_(x), x);
+#endif
+#if FIA_LANES >= 8
+    if (rows <= 4) x = fia_vf_add_(fia_vf_swap4_(x), x);
+#endif
+    if (rows <= 2) x = fia_vf_add_(fia_vf_swap2_(x), x);
+    if (rows <= 1) x = fia_vf_add_(fia_vf_swap1_(x), x);
+    return x;
+}
+
+/* A chunk's state of one row block: m and l by row (repeated to whole vectors), o[r * value_dim]; value_sum: sum p * offset. */
+typedef struct fia_stream_state_ {
+    float m[16], l[16], value_sum[16];
+} fia_stream_state_;
+
+/* Scores [key][rows] of a whole piece (-inf: dropped) -> weights in place; m and l move on; alpha[r] rescales o.
+ * Returns 1 if some alpha differs from 1. Sums pair key j with j + 8, then + 4, + 2, + 1, whatever `rows` is. */
+static int fia_softmax_piece_(fia_stream_state_ *state, int rows, float *scores, float *alpha) {
+    const int n = FIA_STREAM_KEYS * rows, period = rows > FIA_LANES ? rows : FIA_LANES;
+    float sum[FIA_STREAM_KEYS * FIA_STREAM_ROWS];
+    int i, v, half, grew = 0;
+    for (v = 0; v < period; v += FIA_LANES) {
+        const fia_vf_ old = fia_vf_load_(state->m + v);
+        fia_vf_ top = fia_vf_load_(scores + v), m, a, l;
+        for (i = v + period; i < n; i += period) top = fia_vf_max_(top, fia_vf_load_(scores + i));
+        m = fia_vf_max_(old, fia_fold_max_(top, rows));
+        a = fia_vf_exp2_(fia_vf_sub_(old, fia_vf_max_(fia_vf_set1_(FIA_KEPT_MIN_), m)));
+        a = fia_vf_select_(fia_vf_eq_(old, m), fia_vf_set1_(1.0f), a);
+        grew |= fia_vm_any_(fia_vf_lt_(old, m)) | !fia_vm_all_(fia_vf_eq_(a, a));
+        fia_vf_store_(state->m + v, m);
+        fia_vf_store_(alpha + v, a);
+        m = fia_vf_max_(fia_vf_set1_(FIA_KEPT_MIN_), m);
+        for (i = v; i < n; i += period) {
+            const fia_vf_ p = fia_vf_exp2_(fia_vf_sub_(fia_vf_load_(scores + i), m));
+            fia_vf_store_(scores + i, p);
+            fia_vf_store_(sum + i, p);
+        }
+        for (half = n / 2; half >= period; half /= 2)
+            for (i = v; i < half; i += period) fia_vf_store_(sum + i, fia_vf_add_(fia_vf_load_(sum + i), fia_vf_load_(sum + i + half)));
+        l = fia_fold_sum_(fia_vf_load_(sum + v), rows);
+        fia_vf_store_(state->l + v, fia_vf_fma_(fia_vf_load_(state->l + v), a, l));
+    }
+    return grew;
+}
+
+/* ==== R12 tiles ============================================================================== */
+/* The generic tile kernel on lanes: scores and outputs lie transposed, lanes are query rows, so that max, sum and rescale
+ * are vertical and neither K nor V is packed: a key's element is broadcast against a vector of query rows.
+ * Register tile: FIA_TILE_KEYS_ keys (or value elements) x up to 3 vectors of rows. Keys enter in ascending order.
+ * packed q: [i][R] f32; prepared: K rows [key][D + Dr], V rows [key][Dv], f32; state: m[R], l[R], o[Dv][R]. */
+
+#define FIA_TILE_VECTORS_ 3
+#define FIA_TILE_ROWS_ (FIA_TILE_VECTORS_ * FIA_LANES)
+#if FIA_ACC_ == 16
+#define FIA_TILE_KEYS_ 8
+#else
+#define FIA_TILE_KEYS_ 4
+#endif
+
+enum {
+    FIA_TILE_BLOCK_ = FIA_CHUNK < 64 ? FIA_CHUNK : 64,
+    FIA_TILE_SUPER_ = FIA_CHUNK < 256 ? FIA_CHUNK : 256,
+    FIA_TILE_PAD_ = 8 /* rows of zeros behind the prepared keys: register tiles read whole groups */
+};
+
+FIA_INLINE_ int fia_tile_key_width_(const fia_problem *p) { return p->dim + p->rope_dim; }
+
+/* V of the prepared super block: its own rows, or the front of the key rows. */
+FIA_INLINE_ const float *fia_tile_values_(const fia_problem *p, const float *prepared, ptrdiff_t *stride) {
+    const ptrdiff_t width = fia_tile_key_width_(p);
+    *stride = p->value_in_key ? width : p->value_dim;
+    return p->value_in_key ? prepared : prepared + (FIA_TILE_SUPER_ + FIA_TILE_PAD_) * width;
+}
+
+/* ---- register tiles ---- */
+
+/* scores[key][FIA_TILE_ROWS_] of one group of keys, not below floor: k[key * k_stride + i] broadcast against q[i][rows]. */
+FIA_INLINE_ void fia_tile_dots_(const int vectors, float *scores, const float *q, const float *k, ptrdiff_t k_stride, int n,
+                                float floor) {
+    const fia_vf_ least = fia_vf_set1_(floor);
+    fia_vf_ acc[FIA_TILE_KEYS_ * FIA_TILE_VECTORS_];
+    int i, j, v;
+    FIA_UNROLL_ for (j = 0; j < FIA_TILE_KEYS_; ++j)
+        FIA_UNROLL_ for (v = 0; v < vectors; ++v) acc[j * FIA_TILE_VECTORS_ + v] = fia_vf_zero_();
+    for (i = 0; i < n; ++i, q += FIA_TILE_ROWS_, ++k) {
+        fia_vf_ x[FIA_TILE_VECTORS_];
+        FIA_UNROLL_ for (v = 0; v < vectors; ++v) {
+            x[v] = fia_vf_load_(q + v * FIA_LANES);
+            fia_vf_pin_(&x[v]); /* else gcc repeats the load in every fma: three loads a cycle, where a CPU has two */
+        }
+        FIA_UNROLL_ for (j = 0; j < FIA_TILE_KEYS_; ++j) {
+            const fia_vf_ b = fia_vf_set1_(k[j * k_stride]);
+            FIA_UNROLL_ for (v = 0; v < vectors; ++v)
+                acc[j * FIA_TILE_VECTORS_ + v] = fia_vf_fma_(b, x[v], acc[j * FIA_TILE_VECTORS_ + v]);
+        }
+    }
+    FIA_UNROLL_ for (j = 0; j < FIA_TILE_KEYS_; ++j)
+        FIA_UNROLL_ for (v = 0; v < vectors; ++v)
+            fia_vf_store_(scores + j * FIA_TILE_ROWS_ + v * FIA_LANES, fia_vf_max_(least, acc[j * FIA_TILE_VECTORS_ + v]));
+}
+
+/* o[i][rows] = o * alpha + sum over keys of v[key * v_stride + i] * weights[key][rows], for `width` elements i. */
+FIA_INLINE_ void fia_tile_add_(const int vectors, const int width, float *o, const float *alpha, const float *weights, const float *v0,
+                               ptrdiff_t v_stride, int n) {
+    fia_vf_ acc[FIA_TILE_KEYS_ * FIA_TILE_VECTORS_];
+    int i, j, v;
+    FIA_UNROLL_ for (i = 0; i < width; ++i)
+        FIA_UNROLL_ for (v = 0; v < vectors; ++v) {
+            fia_vf_ x = fia_vf_load_(o + i * FIA_TILE_ROWS_ + v * FIA_LANES);
+            if (alpha) x = fia_vf_mul_(x, fia_vf_load_(alpha + v * FIA_LANES));
+            acc[i * FIA_TILE_VECTORS_ + v] = x;
+        }
+    for (j = 0; j < n; ++j, weights += FIA_TILE_ROWS_, v0 += v_stride) {
+        fia_vf_ x[FIA_TILE_VECTORS_];
+        FIA_UNROLL_ for (v = 0; v < vectors; ++v) {
+            x[v] = fia_vf_load_(weights + v * FIA_LANES);
+            fia_vf_pin_(&x[v]);
+        }
+        FIA_UNROLL_ for (i = 0; i < width; ++i) {
+            const fia_vf_ b = fia_vf_set1_(v0[i]);
+            FIA_UNROLL_ for (v = 0; v < vectors; ++v)
+                acc[i * FIA_TILE_VECTORS_ + v] = fia_vf_fma_(b, x[v], acc[i * FIA_TILE_VECTORS_ + v]);
+        }
+    }
+    FIA_UNROLL_ for (i = 0; i < width; ++i)
+        FIA_UNROLL_ for (v = 0; v < vectors; ++v)
+            fia_vf_store_(o + i * FIA_TILE_ROWS_ + v * FIA_LANES, acc[i * FIA_TILE_VECTORS_ + v]);
+}
+
+/* The same where V may be NaN or infinite and some keys are dropped: those (weight < 0) are left out, row by row. */
+static FIA_NOINLINE_ void fia_tile_add_select_(float *o, const float *alpha, const float *weights, const float *values,
+                                               ptrdiff_t v_stride, int n, int value_dim) {
+    int i, j, v;
+    for (v = 0; v < FIA_TILE_ROWS_; v += FIA_LANES)
+        for (i = 0; i < value_dim; ++i) {
+            fia_vf_ acc = fia_vf_load_(o + i * FIA_TILE_ROWS_ + v);
+            if (alpha) acc = fia_vf_mul_(acc, fia_vf_load_(alpha + v));
+            for (j = 0; j < n; ++j) {
+                const fia_vf_ w = fia_vf_load_(weights + j * FIA_TILE_ROWS_ + v);
+                const fia_vf_ more = fia_vf_fma_(fia_vf_set1_(values[j * v_stride + i]), w, acc);
+                acc = fia_vf_select_(fia_vf_lt_(w, fia_vf_zero_()), acc, more);
+            }
+            fia_vf_store_(o + i * FIA_TILE_ROWS_ + v, acc);
+        }
+}
+
+/* ---- softmax of a block ---- */
+
+/* Scores -> weights in place; m, l move on, alpha[row] rescales o. Returns 1 if some alpha differs from 1.
+ * mark: dropped keys get the weight -1 instead of 0. */
+FIA_INLINE_ int fia_softmax_block_(const int vectors, float *m, float *l, float *alpha, float *scores, int n, int mark) {
+    const fia_vf_ least = fia_vf_set1_(FIA_KEPT_MIN_);
+    int j, v, grew = 0;
+    for (v = 0; v < vectors * FIA_LANES; v += FIA_LANES) {
+        const fia_vf_ old = fia_vf_load_(m + v);
+        fia_vf_ top = old, a, base, sum = fia_vf_zero_();
+        for (j = 0; j < n; ++j) top = fia_vf_max_(top, fia_vf_load_(scores + j * FIA_TILE_ROWS_ + v));
+        base = fia_vf_max_(least, top);
+        a = fia_vf_exp2_(fia_vf_sub_(old, base));
+        a = fia_vf_select_(fia_vf_eq_(old, top), fia_vf_set1_(1.0f), a);
+        grew |= !fia_vm_all_(fia_vf_eq_(old, top));
+        fia_vf_store_(m + v, top);
+        fia_vf_store_(alpha + v, a);
+        for (j = 0; j < n; ++j) {
+            float *s = scores + j * FIA_TILE_ROWS_ + v;
+            const fia_vf_ x = fia_vf_load_(s);
+            fia_vf_ p = fia_vf_exp2_(fia_vf_sub_(x, base));
+            sum = fia_vf_add_(sum, p);
+            if (mark) p = fia_vf_select_(fia_vf_eq_(x, fia_vf_set1_(-FIA_INF_)), fia_vf_set1_(-1.0f), p);
+            fia_vf_store_(s, p);
+        }
+        fia_vf_store_(l + v, fia_vf_fma_(fia_vf_load_(l + v), a, sum));
+    }
+    return grew;
+}
+
+/* ---- the record ---- */
+
+FIA_INLINE_ void fia_tile_step_vectors_(const int vectors, const fia_tile_block *b, const float *q, float *state, float *scores) {
+    const fia_problem *p = b->problem;
+    const int width = fia_tile_key_width_(p), n = b->n;
+    const float *keys = (const float *)b->prepared, *values;
+    float *m = state, *l = state + FIA_TILE_ROWS_, *o = state + 2 * FIA_TILE_ROWS_;
+    const float floor = b->plain_begin < b->plain_end ? FIA_KEPT_MIN_ : -FIA_INF_; /* natural scores keep their -inf */
+    float alpha[FIA_TILE_ROWS_];
+    ptrdiff_t v_stride;
+    int i, j, grew;
+    values = fia_tile_values_(p, keys, &v_stride) + b->offset * v_stride;
+    keys += (ptrdiff_t)b->offset * width;
+    for (j = 0; j < n; j += FIA_TILE_KEYS_)
+        fia_tile_dots_(vectors, scores + j * FIA_TILE_ROWS_, q, keys + (ptrdiff_t)j * width, width, width, floor);
+    if (b->plain_begin > 0) b->modify(b, 0, b->plain_begin, scores, 1, FIA_TILE_ROWS_);
+    if (b->plain_end < n) b->modify(b, b->plain_end, n - b->plain_end, scores, 1, FIA_TILE_ROWS_);
+    grew = fia_softmax_block_(vectors, m, l, alpha, scores, n, b->nonfinite);
+    if (b->nonfinite) {
+        fia_tile_add_select_(o, grew ? alpha : NULL, scores, values, v_stride, n, p->value_dim);
+        return;
+    }
+    for (i = 0; i + FIA_TILE_KEYS_ <= p->value_dim; i += FIA_TILE_KEYS_)
+        fia_tile_add_(vectors, FIA_TILE_KEYS_, o + i * FIA_TILE_ROWS_, grew ? alpha : NULL, scores, values + i, v_stride, n);
+    for (; i < p->value_dim; ++i)
+        fia_tile_add_(vectors, 1, o + i * FIA_TILE_ROWS_, grew ? alpha : NULL, scores, values + i, v_stride, n);
+}
+
+static void fia_tile_step_(const fia_tile_block *b, const void *packed, void *state, void *scratch) {
+    const float *q = (const float *)packed;
+    float *s = (float *)state, *scores = (float *)scratch;
+    if (b->nonfinite || b->rows > 2 * FIA_LANES) fia_tile_step_vectors_(3, b, q, s, scores);
+    else if (b->rows > FIA_LANES) fia_tile_step_vectors_(2, b, q, s, scores);
+    else fia_tile_step_vectors_(1, b, q, s, scores);
+}
+
+static int fia_tile_serves_(const fia_problem *p) {
+    (void)p;
+    return 1;
+}
+
+static void fia_tile_sizes_(const fia_problem *p, size_t bytes[4]) {
+    const size_t width = (size_t)fia_tile_key_width_(p), value = (size_t)p->value_dim;
+    const size_t keys = FIA_TILE_SUPER_ + FIA_TILE_PAD_;
+    bytes[0] = width * FIA_TILE_ROWS_ * sizeof(float);
+    bytes[1] = keys * (p->value_in_key ? width : width + value) * sizeof(float);
+    bytes[2] = (value + 2) * FIA_TILE_ROWS_ * sizeof(float);
+    bytes[3] = (size_t)(FIA_TILE_BLOCK_ + FIA_TILE_PAD_) * FIA_TILE_ROWS_ * sizeof(float);
+}
+
+/* dst[c][rows] = src[r][c] for `rows` rows of n; dead rows become 0. */
+static void fia_tile_transpose_(float *dst, const float *src, ptrdiff_t src_stride, int rows, int n) {
+    fia_vf_ t[FIA_LANES];
+    int r, i, k;
+    for (r = 0; r < FIA_TILE_ROWS_; r += FIA_LANES)
+        for (i = 0; i < n; i += FIA_LANES) {
+            const int left = n - i < FIA_LANES ? n - i : FIA_LANES;
+            for (k = 0; k < FIA_LANES; ++k) {
+                const float *s = src + (r + k) * src_stride + i;
+                t[k] = r + k >= rows ? fia_vf_zero_() : left < FIA_LANES ? fia_vf_loadn_(s, left) : fia_vf_load_(s);
+            }
+            fia_vf_transpose_(t);
+            for (k = 0; k < left; ++k) fia_vf_store_(dst + (ptrdiff_t)(i + k) * FIA_TILE_ROWS_ + r, t[k]);
+        }
+}
+
+static void fia_tile_pack_q_(const fia_problem *p, void *packed, const float *q, ptrdiff_t q_stride, int32_t rows) {
+    fia_tile_transpose_((float *)packed, q, q_stride, rows, fia_tile_key_width_(p));
+}
+
+static void fia_tile_prepare_(const fia_tile_block *super, void *prepared, void *scratch) {
+    const fia_problem *p = super->problem;
+    const ptrdiff_t width = fia_tile_key_width_(p);
+    float *k = (float *)prepared;
+    ptrdiff_t v_stride;
+    float *v = k + (fia_tile_values_(p, k, &v_stride) - k);
+    (void)scratch;
+    super->decode(super, FIA_OF_KEY, 0, super->n, k, width);
+    if (p->rope_dim) super->decode(super, FIA_OF_ROPE, 0, super->n, k + p->dim, width);
+    memset(k + super->n * width, 0, (size_t)(FIA_TILE_PAD_ * width) * sizeof(float));
+    if (!p->value_in_key) super->decode(super, FIA_OF_VALUE, 0, super->n, v, v_stride);
+}
+
+static void fia_tile_begin_(const fia_problem *p, void *state) {
+    float *m = (float *)state;
+    int r;
+    for (r = 0; r < FIA_TILE_ROWS_; ++r) m[r] = -FIA_INF_;
+    memset(m + FIA_TILE_ROWS_, 0, (size_t)(p->value_dim + 1) * FIA_TILE_ROWS_ * sizeof(float));
+}
+
+static void fia_tile_export_(const fia_problem *p, const void *state, int32_t rows, float *m, float *l, float *o) {
+    const float *s = (const float *)state, *src = s + 2 * FIA_TILE_ROWS_;
+    fia_vf_ t[FIA_LANES];
+    int r, i, k;
+    memcpy(m, s, (size_t)rows * sizeof(float));
+    memcpy(l, s + FIA_TILE_ROWS_, (size_t)rows * sizeof(float));
+    for (r = 0; r < rows; r += FIA_LANES)
+        for (i = 0; i < p->value_dim; i += FIA_LANES) {
+            const int left = p->value_dim - i < FIA_LANES ? p->value_dim - i : FIA_LANES;
+            for (k = 0; k < FIA_LANES; ++k)
+                t[k] = k < left ? fia_vf_load_(src + (ptrdiff_t)(i + k) * FIA_TILE_ROWS_ + r) : fia_vf_zero_();
+            fia_vf_transpose_(t);
+            for (k = 0; k < FIA_LANES && r + k < rows; ++k) {
+                float *dst = o + (ptrdiff_t)(r + k) * p->value_dim + i;
+                if (left < FIA_LANES) fia_vf_storen_(dst, t[k], left);
+                else fia_vf_store_(dst, t[k]);
+            }
+        }
+}
+
+static const fia_tile fia_tile_lanes_ = {"lanes",
+                                         FIA_TILE_ROWS_,
+                                         FIA_TILE_BLOCK_,
+                                         FIA_TILE_SUPER_,
+                                         0,
+                                         384 / FIA_TILE_ROWS_,
+                                         0,
+                                         fia_tile_serves_,
+                                         fia_tile_sizes_,
+                                         NULL,
+                                         NULL,
+                                         fia_tile_pack_q_,
+                                         fia_tile_prepare_,
+                                         fia_tile_begin_,
+                                         fia_tile_step_,
+                                         fia_tile_export_};
+
+/* ==== R13 drivers ============================================================================ */
+/* The phases of a job. Phase 0 checks lengths and tables and lays the work out; phase 1 attends, item by item; phase 2
+ * folds the row blocks that were cut between chunks. All sizes come from one layout function (fia_layout_).
+ * Unit: a sequence, one KV head (or all, where a key's heads lie side by side), and row blocks that share prepared keys.
+ * Item: a unit, or what lies between two cuts of it. A cut is a point (unit, row block, chunk). */
+
+#define FIA_SPAN_LIMIT_ ((int64_t)1 << 60) /* offsets and windows stay below, so that sums of a few cannot overflow */
+
+enum { FIA_MAX_CHUNKS_ = 32, FIA_STREAM_PREP_ = 32 /* row blocks of a stream unit */ };
+
+typedef struct fia_cut_ {
+    int64_t unit;
+    int32_t block, chunk;   /* the item behind the cut begins here */
+    int32_t ordinal;        /* of the row block among those cut between chunks; -1: the cut lies between row blocks */
+    int32_t reserved;
+} fia_cut_;
+
+typedef struct fia_cut_block_ {
+    int64_t unit;
+    int32_t block, chunk;   /* partials stand in slots 0, chunk, chunk + 1, ... */
+} fia_cut_block_;
+
+/* What phase 0 leaves for the other phases. */
+typedef struct fia_header_ {
+    fia_report verdict;
+    int64_t n_sequences;
+    int64_t n_units, n_cuts, n_fills, n_cut_blocks;
+    int64_t n_stream, n_tile; /* sequences of each family, for explain */
+    int32_t by_chunks;      /* 1: the one unit of the call is cut across all its row blocks */
+    int32_t done;
+} fia_header_;
+
+/* Where everything lies in a workspace. One function computes it, for the size and for the binding. */
+typedef struct fia_layout_ {
+    size_t sequences, cuts, shares, cut_blocks, pool, workers;
+    size_t partial_floats, packed_bytes, state_bytes, worker_bytes, total;
+    int64_t pool_blocks, pool_chunks;
+    size_t q_rows, packed, state, fold, part, scratch, prepared, decoded, rows, gather, out; /* offsets in a worker's share */
+} fia_layout_;
+
+typedef struct fia_bound_job_ {
+    const fia_plan *plan;
+    const fia_problem *problem;
+    const fia_io *io;
+    char *base;
+    fia_layout_ layout;
+    fia_header_ *header;
+    fia_sequence_ *sequences;
+    fia_cut_ *cuts;
+    int64_t *shares;        /* first item of each worker's share, max_workers + 1 */
+    fia_cut_block_ *cut_blocks;
+    float *pool;
+} fia_bound_job_;
+
+/* ---- sizes ---- */
+
+FIA_INLINE_ int fia_group_(const fia_problem *p) { return p->n_q_heads / p->n_kv_heads; }
+
+/* All heads of a key lie side by side: they are read key piece outer, heads inner. */
+static int fia_heads_together_(const fia_problem *p, const fia_keys *keys) {
+    const ptrdiff_t head = p->key.head_bytes < 0 ? -p->key.head_bytes : p->key.head_bytes;
+    const ptrdiff_t row = p->key.row_bytes < 0 ? -p->key.row_bytes : p->key.row_bytes;
+    return !keys->per_token && p->n_kv_heads > 1 && head != 0 && head < row;
+}
+
+FIA_INLINE_ size_t fia_align_up_(size_t n) { return (n + 63) & ~(size_t)63; }
+
+/* Bytes, or SIZE_MAX where they overflow; every factor is positive. */
+static size_t fia_bytes_(int64_t a, int64_t b, int64_t c) {
+    const int64_t n = fia_mul_(fia_mul_(a, b), c);
+    return n < 0 || (uint64_t)n > (uint64_t)(SIZE_MAX >> 2) ? SIZE_MAX : (size_t)n;
+}
+
+/* Adds a part of `bytes` behind *end; returns its offset. Saturates. */
+static size_t fia_part_(size_t *end, size_t bytes) {
+    const size_t at = *end;
+    if (at == SIZE_MAX || bytes == SIZE_MAX || at > SIZE_MAX / 4 || bytes > SIZE_MAX / 4) *end = SIZE_MAX;
+    else *end = fia_align_up_(at + bytes);
+    return at;
+}
+
+/* Most row blocks that a unit of either family has. */
+static int64_t fia_unit_blocks_(const fia_plan *plan) {
+    int64_t stream = FIA_STREAM_PREP_;
+    if (plan->problem.n_kv_heads > stream && fia_heads_together_(&plan->problem, plan->keys)) stream = plan->problem.n_kv_heads;
+    return fia_max_(stream, plan->tile->prep_blocks);
+}
+
+FIA_INLINE_ int fia_super_keys_(const fia_plan *plan) { return (int)fia_min_(plan->tile->super_keys, plan->chunk_base); }
+
+/* Keys whose row pointers are held at once. */
+FIA_INLINE_ int64_t fia_gather_keys_(const fia_plan *plan) { return fia_max_(fia_super_keys_(plan), FIA_STREAM_KEYS); }
+
+typedef struct fia_gather_ {
+    const fia_problem *problem;
+    const fia_io *io;
+    const fia_codec *codec[3];
+    const fia_view *view[3];
+    fia_keys_call call;
+    int64_t first, n;       /* keys (a list: entries) */
+    int64_t n_runs;
+    int kv_head;
+    int takes_scales;
+    int slot;               /* of key 0 on the kernel's grid */
+    fia_run_of_keys *runs;
+    int64_t *positions;     /* NULL unless the form is a list */
+    const char **rows[3];   /* pointers of this KV head */
+    float *scale[4];        /* key scale, key offset, value scale, value offset: per token, or NULL */
+    float *token_room;      /* room for those, room_keys each */
+    int64_t room_keys;
+    float *channel;         /* room for one row of channel values */
+} fia_gather_;
+
+/* What a row block of the stream family carries through a chunk, and what folds K's scales and offsets into its scores:
+ * s = scale[j] * (dot + constant[r] + offset[j] * q_sum[r]). */
+typedef struct fia_stream_block_ {
+    fia_stream_state_ state;
+    float constant[FIA_STREAM_ROWS], q_sum[FIA_STREAM_ROWS];
+    float weight_sum[FIA_STREAM_ROWS], offset_sum[FIA_STREAM_ROWS]; /* V offsets: sums of weights, of weights times offsets */
+} fia_stream_block_;
+
+/* That and the outputs of its rows. */
+FIA_INLINE_ size_t fia_stream_bytes_(const fia_problem *p) {
+    return fia_align_up_(sizeof(fia_stream_block_)) + fia_align_up_((size_t)p->value_dim * FIA_STREAM_ROWS * sizeof(float));
+}
+
+static void fia_worker_layout_(const fia_plan *plan, fia_layout_ *at) {
+    const fia_problem *p = &plan->problem;
+    const int64_t blocks = fia_unit_blocks_(plan), rows = fia_max_(plan->tile->rows, FIA_STREAM_ROWS);
+    const int64_t keys = fia_gather_keys_(plan), width = (int64_t)p->dim + p->rope_dim;
+    size_t bytes[4], end = 0;
+    plan->tile->sizes(p, bytes);
+    at->q_rows = fia_part_(&end, fia_bytes_(fia_max_(blocks * FIA_STREAM_ROWS, rows), width + 16, sizeof(float)));
+    at->packed_bytes = fia_align_up_(bytes[0]);
+    at->state_bytes = fia_align_up_(bytes[2]);
+    if (at->state_bytes < fia_stream_bytes_(p)) at->state_bytes = fia_stream_bytes_(p);
+    at->packed = fia_part_(&end, fia_bytes_(blocks, (int64_t)at->packed_bytes, 1));
+    at->state = fia_part_(&end, fia_bytes_(blocks, (int64_t)at->state_bytes, 1));
+    at->fold = fia_part_(&end, fia_bytes_(blocks, (int64_t)fia_align_up_(at->partial_floats * sizeof(float)), 1));
+    at->part = fia_part_(&end, at->partial_floats * sizeof(float));
+    at->scratch = fia_part_(&end, bytes[3]);
+    at->prepared = fia_part_(&end, bytes[1]);
+    at->decoded = fia_part_(&end, fia_bytes_(FIA_STREAM_KEYS * 3, fia_max_(width, p->value_dim) + 16, sizeof(float)));
+    at->rows = fia_part_(&end, fia_bytes_(blocks, sizeof(fia_row_block_), 1));
+    at->gather = fia_part_(&end, fia_bytes_(2 * keys, sizeof(fia_run_of_keys) + sizeof(int64_t) + 3 * sizeof(char *) + 4 * sizeof(float), 1) +
+                                     fia_bytes_(width + p->value_dim + 64, 2 * sizeof(float), 1));
+    at->out = fia_part_(&end, fia_bytes_(3, (int64_t)p->value_dim + 16, sizeof(float)));
+    at->worker_bytes = end;
+}
+
+/* The only place that knows where things lie. */
+static void fia_layout_make_(const fia_plan *plan, fia_layout_ *at) {
+    const fia_problem *p = &plan->problem;
+    const int64_t w = plan->max_workers;
+    size_t end = fia_align_up_(sizeof(fia_header_));
+    memset(at, 0, sizeof(*at));
+    at->pool_blocks = plan->pool_blocks;
+    at->pool_chunks = plan->pool_chunks;
+    at->partial_floats = fia_partial_floats_(fia_max_(plan->tile->rows, FIA_STREAM_ROWS), p->value_dim);
+    fia_worker_layout_(plan, at);
+    at->sequences = fia_part_(&end, fia_bytes_(p->n_sequences, sizeof(fia_sequence_), 1));
+    at->cuts = fia_part_(&end, fia_bytes_(w, sizeof(fia_cut_), 1));
+    at->shares = fia_part_(&end, fia_bytes_(w + 1, sizeof(int64_t), 1));
+    at->cut_blocks = fia_part_(&end, fia_bytes_(at->pool_blocks, sizeof(fia_cut_block_), 1));
+    at->pool = fia_part_(&end, fia_bytes_(at->pool_blocks, at->pool_chunks, (int64_t)(at->partial_floats * sizeof(float))));
+    at->workers = fia_part_(&end, at->worker_bytes == SIZE_MAX ? SIZE_MAX : fia_bytes_(w, (int64_t)at->worker_bytes, 1));
+    at->total = end == SIZE_MAX ? SIZE_MAX : end + 64; /* any alignment of the caller's pointer */
+}
+
+static void fia_bind_(const fia_job *job, fia_bound_job_ *b) {
+    const uintptr_t at = (uintptr_t)job->workspace;
+    b->plan = job->plan;
+    b->problem = &job->plan->problem;
+    b->io = job->io;
+    b->base = (char *)job->workspace + (size_t)((64 - at % 64) % 64);
+    fia_layout_make_(b->plan, &b->layout);
+    b->header = (fia_header_ *)(void *)b->base;
+    b->sequences = (fia_sequence_ *)(void *)(b->base + b->layout.sequences);
+    b->cuts = (fia_cut_ *)(void *)(b->base + b->layout.cuts);
+    b->shares = (int64_t *)(void *)(b->base + b->layout.shares);
+    b->cut_blocks = (fia_cut_block_ *)(void *)(b->base + b->layout.cut_blocks);
+    b->pool = (float *)(void *)(b->base + b->layout.pool);
+}
+
+static fia_partial_ fia_pool_slot_(const fia_bound_job_ *b, int64_t ordinal, int64_t chunk, int rows) {
+    return fia_partial_at_(b->pool + (size_t)(ordinal * b->layout.pool_chunks + chunk) * b->layout.partial_floats, rows);
+}
+
+/* ---- geometry of sequences, units and row blocks ---- */
+
+/* Keys of a sequence as chunks count them: positions, or entries of a list. */
+static int64_t fia_n_keys_(const fia_plan *plan, const fia_sequence_ *s) {
+    if (plan->keys->entries) return s->kv_len > 0 ? plan->keys->entries(&plan->problem) : 0;
+    return s->kv_len;
+}
+
+/* Place of key 0 on the chunk and block grid. */
+FIA_INLINE_ int64_t fia_grid_(const fia_plan *plan, const fia_sequence_ *s) { return plan->keys->entries ? 0 : s->kv_pos; }
+
+/* Local keys that some row of tokens [first, last] keeps lie in [lo, hi). */
+static void fia_span_bounds_(const fia_problem *p, const fia_sequence_ *s, int64_t first, int64_t last, int64_t *lo, int64_t *hi) {
+    const int64_t at = s->q_pos - s->kv_pos, right = p->causal ? fia_min_(p->window_right, 0) : p->window_right;
+    *lo = p->window_left == FIA_UNBOUNDED ? 0 : fia_max_(0, at + first - p->window_left);
+    *hi = right == FIA_UNBOUNDED ? s->kv_len : fia_min_(s->kv_len, at + last + right + 1);
+    if (*lo >= *hi || (p->window_left != FIA_UNBOUNDED && right != FIA_UNBOUNDED && right < -p->window_left)) *lo = *hi = 0;
+}
+
+/* A unit: its sequence, list (token), KV heads and row blocks. */
+typedef struct fia_unit_ {
+    const fia_sequence_ *sequence;
+    int64_t token;          /* that owns the list; 0 */
+    int kv_head, first_block, blocks, together;
+} fia_unit_;
+
+/* Row blocks per unit of one KV head, and whether a unit takes all heads. */
+static int fia_unit_shape_(const fia_plan *plan, const fia_sequence_ *s, int *together) {
+    *together = s->family == FIA_FAMILY_STREAM && s->blocks == 1 && fia_heads_together_(&plan->problem, plan->keys);
+    return s->family == FIA_FAMILY_STREAM ? FIA_STREAM_PREP_ : plan->tile->prep_blocks;
+}
+
+static void fia_unit_at_(const fia_bound_job_ *b, int64_t index, fia_unit_ *u) {
+    int64_t low = 0, high = b->header->n_sequences - 1, rest;
+    int per, parts;
+    while (low < high) { /* the last sequence that begins at or before the unit */
+        const int64_t mid = (low + high + 1) / 2;
+        if (b->sequences[mid].first_unit <= index) low = mid;
+        else high = mid - 1;
+    }
+    u->sequence = b->sequences + low;
+    rest = index - u->sequence->first_unit;
+    per = fia_unit_shape_(b->plan, u->sequence, &u->together);
+    if (u->together) {
+        u->token = 0;
+        u->kv_head = 0;
+        u->first_block = 0;
+        u->blocks = b->problem->n_kv_heads;
+        return;
+    }
+    parts = (int)fia_ceil_div_(u->sequence->blocks, per);
+    u->first_block = (int)(rest % parts) * per;
+    u->blocks = (int)fia_min_(per, u->sequence->blocks - u->first_block);
+    rest /= parts;
+    u->kv_head = (int)(rest % b->problem->n_kv_heads);
+    u->token = rest / b->problem->n_kv_heads;
+}
+
+FIA_INLINE_ int fia_block_rows_(const fia_plan *plan, const fia_sequence_ *s) {
+    return s->family == FIA_FAMILY_STREAM ? FIA_STREAM_ROWS : plan->tile->rows;
+}
+
+/* Rows and tokens of row block `block` of a KV head. */
+static void fia_block_span_(const fia_plan *plan, const fia_sequence_ *s, int64_t base_token, int64_t block, int64_t *row, int *rows,
+                            int64_t *first_token, int64_t *last_token) {
+    const int64_t group = fia_group_(&plan->problem), size = fia_block_rows_(plan, s);
+    const int64_t all = (plan->keys->per_token ? 1 : s->q_len) * group;
+    *row = block * size;
+    *rows = (int)fia_min_(size, all - *row);
+    *first_token = base_token + *row / group;
+    *last_token = base_token + (*row + *rows - 1) / group;
+}
+
+/* Keys that some row of a block may read. Lists are read by entry, whatever the bounds. */
+static void fia_block_keys_(const fia_plan *plan, const fia_sequence_ *s, int64_t base_token, int64_t block, int64_t *lo, int64_t *hi) {
+    int64_t row, first, last;
+    int rows;
+    fia_block_span_(plan, s, base_token, block, &row, &rows, &first, &last);
+    fia_span_bounds_(&plan->problem, s, first, last, lo, hi);
+    if (plan->keys->entries && *lo < *hi) {
+        *lo = 0;
+        *hi = fia_n_keys_(plan, s);
+    }
+}
+
+/* Chunks [*first, *end) of the sequence that keys [lo, hi) touch, counted from the sequence's first. */
+static void fia_chunk_range_(const fia_plan *plan, const fia_sequence_ *s, int64_t lo, int64_t hi, int64_t *first, int64_t *end) {
+    const int64_t grid = fia_grid_(plan, s), base = fia_floor_div_(grid, s->chunk);
+    *first = *end = 0;
+    if (lo >= hi) return;
+    *first = fia_floor_div_(grid + lo, s->chunk) - base;
+    *end = fia_floor_div_(grid + hi - 1, s->chunk) - base + 1;
+}
+
+/* ---- phase 0: check ---- */
+
+static int64_t fia_length_at_(const fia_ints *ints, int form, int64_t b, int64_t longest, int64_t *start) {
+    int64_t before;
+    if (!ints->data) {
+        *start = b * longest;
+        return longest;
+    }
+    if (form == FIA_LENGTHS_EACH) return fia_ints_at_(ints, b);
+    before = form == FIA_LENGTHS_STARTS ? fia_ints_at_(ints, b) : b ? fia_ints_at_(ints, b - 1) : 0;
+    *start = before;
+    return fia_ints_at_(ints, form == FIA_LENGTHS_STARTS ? b + 1 : b) - before;
+}
+
+static fia_status fia_check_length_(fia_report *report, const char *name, int64_t length, int64_t start, int64_t longest,
+                                    int64_t total, int packed) {
+    if (start < 0) return fia_refuse_(report, name, start, "running sums are not negative", 0, 0);
+    if (length < 0) return fia_refuse_(report, name, length, "lengths are not negative (running sums do not decrease)", 0, 0);
+    if (length > longest) return fia_refuse_(report, name, length, "lengths are at most #", longest, 0);
+    if (packed && (start > total || length > total - start))
+        return fia_refuse_(report, name, start + length, "the rows of all sequences are at most #", total, 0);
+    return FIA_OK;
+}
+
+static fia_status fia_check_mask_(fia_report *report, const char *name, const fia_mask_view *view, const fia_sequence_ *s) {
+    if (view->dtype == FIA_NONE || s->q_len == 0 || s->kv_len == 0) return FIA_OK;
+    if (view->row_bytes && s->q_len > view->rows)
+        return fia_refuse_(report, name, view->rows, "a sequence has # query rows, the rows of the tensor are fewer", s->q_len, 0);
+    if (s->kv_len > view->keys)
+        return fia_refuse_(report, name, view->keys, "a sequence has # keys, the keys of the tensor are fewer", s->kv_len, 0);
+    return FIA_OK;
+}
+
+static fia_status fia_check_ints_(fia_report *report, const char *name, const fia_ints *ints) {
+    if (!ints->data) return FIA_OK;
+    if (ints->dtype != FIA_I32 && ints->dtype != FIA_I64)
+        return fia_refuse_text_(report, name, fia_dtype_text(ints->dtype), "the array must be i32 or i64");
+    return FIA_OK;
+}
+
+/* Integer arrays: element types, and arrays that the plan cannot do without. */
+static fia_status fia_check_lists_(const fia_problem *p, const fia_io *io, fia_report *report) {
+    if (fia_check_ints_(report, "q_lens", &io->q_lens) || fia_check_ints_(report, "kv_lens", &io->kv_lens) ||
+        fia_check_ints_(report, "q_offset", &io->q_offset) || fia_check_ints_(report, "kv_offset", &io->kv_offset) ||
+        fia_check_ints_(report, "kv_rows", &io->kv_rows) || fia_check_ints_(report, "key_head_strides", &io->key_head_strides) ||
+        fia_check_ints_(report, "key_rope_head_strides", &io->key_rope_head_strides) ||
+        fia_check_ints_(report, "value_head_strides", &io->value_head_strides))
+        return FIA_ERR_ARGUMENT;
+    if (p->q_lengths != FIA_LENGTHS_EACH && !io->q_lens.data && io->n_sequences > 0)
+        return fia_refuse_text_(report, "q_lens", "absent", "the plan takes running sums");
+    if (p->kv_lengths != FIA_LENGTHS_EACH && !io->kv_lens.data && io->n_sequences > 0)
+        return fia_refuse_text_(report, "kv_lens", "absent", "the plan takes running sums");
+    return FIA_OK;
+}
+
+/* One address: present where it is needed, absent where the plan has no use for it, aligned to its element. */
+static fia_status fia_check_address_(fia_report *report, const char *name, const void *data, int planned, int needed, int64_t alignment) {
+    if (data && !planned) return fia_refuse_text_(report, name, "given", "the plan was made without it");
+    if (!data && needed) return fia_refuse_text_(report, name, "NULL", "the plan was made with it");
+    if (data && alignment > 1 && (uintptr_t)data % (uintptr_t)alignment)
+        return fia_refuse_(report, name, (int64_t)((uintptr_t)data % (uintptr_t)alignment), "the address must be a multiple of # bytes (the value is the rest)",
+                           alignment, 0);
+    return FIA_OK;
+}
+
+FIA_INLINE_ int64_t fia_float_bytes_(fia_dtype dtype) { return dtype == FIA_F32 ? 4 : dtype == FIA_F16 || dtype == FIA_BF16 ? 2 : 1; }
+
+static fia_status fia_check_key_addresses_(const fia_plan *plan, const fia_io *io, int keys, fia_report *report) {
+    const fia_problem *p = &plan->problem;
+    const int list = p->keys == FIA_KEYS_LIST;
+    if (fia_check_address_(report, "key", io->key, !list, keys && !list, plan->codec_k->alignment) ||
+        fia_check_address_(report, "value", io->value, !list && !p->value_in_key, keys && !list && !p->value_in_key, plan->codec_v->alignment) ||
+        fia_check_address_(report, "key_rope", io->key_rope, p->rope_dim && !list, keys && p->rope_dim && !list,
+                           p->rope_dim ? plan->codec_k_rope->alignment : 1) ||
+        fia_check_address_(report, "key_list", io->key_list, list, keys && list, 1) ||
+        fia_check_address_(report, "value_list", io->value_list, list && !p->value_in_key, keys && list && !p->value_in_key, 1) ||
+        fia_check_address_(report, "key_rope_list", io->key_rope_list, list && p->rope_dim, keys && list && p->rope_dim, 1) ||
+        fia_check_address_(report, "block_table", io->block_table, p->keys == FIA_KEYS_PAGED || p->keys >= FIA_KEYS_USER,
+                           keys && p->keys == FIA_KEYS_PAGED, 4))
+        return FIA_ERR_ARGUMENT;
+    return FIA_OK;
+}
+
+/* rows: 1 some query row is live, 2 padding is written; keys: some key may be read. */
+static fia_status fia_check_addresses_(const fia_plan *plan, const fia_io *io, int rows, int keys, fia_report *report) {
+    const fia_problem *p = &plan->problem;
+    const struct {
+        const char *name;
+        const void *data;
+        fia_dtype dtype;
+    } term[] = {{"bias", io->bias, p->bias.dtype},
+                {"additive_mask", io->additive_mask, p->additive_mask.dtype},
+                {"drop_mask", io->drop_mask, p->drop_mask.dtype},
+                {"mask_factor", io->mask_factor, p->mask_factor},
+                {"alibi_slopes", io->alibi_slopes, p->alibi_slopes},
+                {"sinks", io->sinks, p->sinks},
+                {"query_scale", io->query_scale, p->query_scale.dtype},
+                {"key_scale", io->key_scale, p->key_scale.dtype},
+                {"key_offset", io->key_offset, p->key_offset.dtype},
+                {"value_scale", io->value_scale, p->value_scale.dtype},
+                {"value_offset", io->value_offset, p->value_offset.dtype},
+                {"out_scale", io->out_scale, p->out_scale.dtype},
+                {"out_offset", io->out_offset, p->out_offset.dtype}};
+    size_t i;
+    if (fia_check_address_(report, "query", io->query, 1, rows & 1, plan->codec_q->alignment) ||
+        fia_check_address_(report, "query_rope", io->query_rope, p->rope_dim, (rows & 1) && p->rope_dim, p->rope_dim ? plan->codec_q_rope->alignment : 1) ||
+        fia_check_address_(report, "out", io->out, 1, rows, plan->codec_out->alignment) ||
+        fia_check_address_(report, "lse", io->lse, p->want_lse, rows && p->want_lse, 4) ||
+        fia_check_key_addresses_(plan, io, keys, report))
+        return FIA_ERR_ARGUMENT;
+    for (i = 0; i < sizeof(term) / sizeof(term[0]); ++i)
+        if (fia_check_address_(report, term[i].name, term[i].data, term[i].dtype != FIA_NONE, keys && term[i].dtype != FIA_NONE,
+                               fia_float_bytes_(term[i].dtype)))
+            return FIA_ERR_ARGUMENT;
+    return FIA_OK;
+}
+
+/* Base pointers of a sequence with its own. */
+static fia_status fia_check_base_(const fia_bound_job_ *b, const fia_sequence_ *s, fia_report *report) {
+    const fia_problem *p = b->problem;
+    const void *const list[3] = {b->io->key_list, p->rope_dim ? b->io->key_rope_list : NULL, p->value_in_key ? NULL : b->io->value_list};
+    static const char *const name[3] = {"key_list", "key_rope_list", "value_list"};
+    const fia_codec *const codec[3] = {b->plan->codec_k, b->plan->codec_k_rope, b->plan->codec_v};
+    const char *base;
+    int i;
+    if (p->keys != FIA_KEYS_LIST || s->q_len == 0 || s->kv_len == 0) return FIA_OK;
+    for (i = 0; i < 3; ++i) {
+        if (!list[i]) continue;
+        memcpy(&base, (const char *)list[i] + s->index * b->io->list_bytes, sizeof(base));
+        if (fia_check_address_(report, name[i], base, 1, 1, codec[i]->alignment)) return FIA_ERR_ARGUMENT;
+    }
+    return FIA_OK;
+}
+
+/* Lengths and positions of sequence b; q_next and kv_next are the running starts of packed rows. */
+static fia_status fia_check_sequence_(const fia_bound_job_ *b, int64_t index, int64_t *q_next, int64_t *kv_next, fia_sequence_ *s,
+                                      fia_report *report) {
+    const fia_problem *p = b->problem;
+    const fia_io *io = b->io;
+    int64_t room = p->max_kv_len;
+    s->index = index;
+    s->q_start = *q_next;
+    s->kv_start = *kv_next;
+    s->q_len = fia_length_at_(&io->q_lens, p->q_lengths, index, p->max_q_len, &s->q_start);
+    s->kv_len = fia_length_at_(&io->kv_lens, p->kv_lengths, index, p->max_kv_len, &s->kv_start);
+    if (p->keys == FIA_KEYS_LIST && io->kv_rows.data) {
+        room = fia_min_(room, fia_ints_at_(&io->kv_rows, index));
+        if (!io->kv_lens.data) s->kv_len = room;
+    }
+    if (fia_check_length_(report, "q_lens", s->q_len, s->q_start, p->max_q_len, p->total_q, p->q_packed) ||
+        fia_check_length_(report, "kv_lens", s->kv_len, s->kv_start, room, p->total_kv, p->kv_packed))
+        return FIA_ERR_ARGUMENT;
+    *q_next = s->q_start + s->q_len;
+    *kv_next = s->kv_start + s->kv_len;
+    if (!p->q_packed) s->q_start = 0;
+    if (!p->kv_packed) s->kv_start = 0;
+    s->kv_pos = io->kv_offset.data ? fia_ints_at_(&io->kv_offset, index) : 0;
+    if (s->kv_pos > FIA_SPAN_LIMIT_ || s->kv_pos < -FIA_SPAN_LIMIT_)
+        return fia_refuse_(report, "kv_offset", s->kv_pos, "positions lie within 2^60", 0, 0);
+    s->q_pos = io->q_offset.data ? fia_ints_at_(&io->q_offset, index)
+                                 : s->kv_pos + (p->align == FIA_ALIGN_TOP_LEFT ? 0 : s->kv_len - s->q_len);
+    if (s->q_pos > 2 * FIA_SPAN_LIMIT_ || s->q_pos < -2 * FIA_SPAN_LIMIT_)
+        return fia_refuse_(report, "q_offset", s->q_pos, "positions lie within 2^61", 0, 0);
+    if (fia_check_mask_(report, "bias", &p->bias, s) || fia_check_mask_(report, "additive_mask", &p->additive_mask, s) ||
+        fia_check_mask_(report, "drop_mask", &p->drop_mask, s))
+        return FIA_ERR_ARGUMENT;
+    return FIA_OK;
+}
+
+/* Bounds of a list's owner, for the key form. */
+static void fia_keys_call_(const fia_bound_job_ *b, const fia_sequence_ *s, int64_t token, int kv_head, fia_keys_call *call) {
+    const int64_t first = b->plan->keys->per_token ? token : 0, last = b->plan->keys->per_token ? token : s->q_len - 1;
+    memset(call, 0, sizeof(*call));
+    call->problem = b->problem;
+    call->io = b->io;
+    call->sequence = s->index;
+    call->kv_len = s->kv_len;
+    call->q_start = s->q_start;
+    call->kv_start = s->kv_start;
+    call->token = token;
+    call->kv_head = kv_head;
+    fia_span_bounds_(b->problem, s, first, last, &call->position_begin, &call->position_end);
+}
+
+/* Page ids and list entries that the run will follow. */
+static fia_status fia_check_keys_(const fia_bound_job_ *b, const fia_sequence_ *s, fia_report *report) {
+    const fia_keys *keys = b->plan->keys;
+    const int64_t lists = keys->per_token ? s->q_len : 1, heads = keys->per_token ? b->problem->n_kv_heads : 1;
+    int64_t token, head;
+    if (!keys->check || s->q_len == 0) return FIA_OK;
+    for (token = 0; token < lists; ++token) {
+        for (head = 0; head < heads; ++head) {
+            fia_keys_call call;
+            char text[sizeof(report->text)];
+            fia_keys_call_(b, s, token, (int)head, &call);
+            if (call.position_begin >= call.position_end) continue;
+            text[0] = 0;
+            if (keys->check(&call, keys->entries ? 0 : call.position_begin, keys->entries ? fia_n_keys_(b->plan, s) : call.position_end,
+                            text, sizeof(text))) {
+                if (report) {
+                    report->status = FIA_ERR_ARGUMENT;
+                    memcpy(report->text, text, sizeof(text));
+                    report->text[sizeof(text) - 1] = 0;
+                }
+                return FIA_ERR_ARGUMENT;
+            }
+        }
+    }
+    return FIA_OK;
+}
+
+/* ---- phase 0: lay out ---- */
+
+/* Stream serves as many rows per KV head as one of its kernels takes; else tiles. Depends on the sequence alone. */
+static int fia_family_(const fia_plan *plan, const fia_sequence_ *s) {
+    const fia_problem *p = &plan->problem;
+    const int64_t rows = (plan->keys->per_token ? 1 : s->q_len) * fia_group_(p);
+    if (p->pin_family != FIA_FAMILY_AUTO) return p->pin_family;
+    return rows <= FIA_STREAM_ROWS ? FIA_FAMILY_STREAM : FIA_FAMILY_TILE;
+}
+
+/* The chunk rule: base * 2^k with the smallest k that cuts the sequence's keys into at most 32 cells of the grid. */
+static int64_t fia_chunk_(const fia_plan *plan, const fia_sequence_ *s) {
+    const int64_t n = fia_n_keys_(plan, s), grid = fia_grid_(plan, s);
+    int64_t chunk = plan->chunk_base;
+    if (plan->problem.pin_chunk) return plan->problem.pin_chunk;
+    while (n > 0 && fia_floor_div_(grid + n - 1, chunk) - fia_floor_div_(grid, chunk) + 1 > FIA_MAX_CHUNKS_) chunk *= 2;
+    return chunk;
+}
+
+/* Work of a row block: visible keys times rows, and something for what every block costs. */
+static int64_t fia_block_cost_(const fia_plan *plan, const fia_sequence_ *s, int64_t block) {
+    int64_t lo, hi, row, first, last;
+    int rows;
+    fia_block_keys_(plan, s, 0, block, &lo, &hi);
+    fia_block_span_(plan, s, 0, block, &row, &rows, &first, &last);
+    return (fia_min_(hi - lo, 1 << 24) + 16) * (rows < 8 ? 8 : rows); /* capped: sums must not overflow */
+}
+
+static int64_t fia_head_cost_(const fia_plan *plan, const fia_sequence_ *s) {
+    int64_t cost = 0, block;
+    for (block = 0; block < s->blocks; ++block) cost += fia_block_cost_(plan, s, block);
+    return cost;
+}
+
+/* Family, chunk and units of a sequence; returns its cost. */
+static int64_t fia_lay_sequence_(const fia_bound_job_ *b, fia_sequence_ *s, int64_t first_unit) {
+    const fia_plan *plan = b->plan;
+    const int64_t lists = plan->keys->per_token ? s->q_len : s->q_len > 0;
+    const int64_t rows = (plan->keys->per_token ? 1 : s->q_len) * fia_group_(b->problem);
+    int together, per;
+    s->family = fia_family_(plan, s);
+    s->chunk = fia_chunk_(plan, s);
+    s->blocks = (int32_t)fia_ceil_div_(rows, fia_block_rows_(plan, s));
+    per = fia_unit_shape_(plan, s, &together);
+    s->first_unit = first_unit;
+    s->n_units = together ? lists : lists * b->problem->n_kv_heads * fia_ceil_div_(s->blocks, per);
+    return lists * b->problem->n_kv_heads * fia_head_cost_(plan, s);
+}
+
+/* The point at `cost` from the start of a sequence: unit, row block in it, chunk in that. */
+static void fia_point_at_(const fia_bound_job_ *b, const fia_sequence_ *s, int64_t cost, int64_t share, fia_cut_ *cut) {
+    const fia_plan *plan = b->plan;
+    const int64_t head_cost = fia_head_cost_(plan, s);
+    int64_t head = cost / head_cost, block = 0, of_block, lo, hi, first, end, chunk;
+    int together, per = fia_unit_shape_(plan, s, &together);
+    cost %= head_cost;
+    while ((of_block = fia_block_cost_(plan, s, block)) <= cost) {
+        cost -= of_block;
+        ++block;
+    }
+    fia_block_keys_(plan, s, 0, block, &lo, &hi);
+    fia_chunk_range_(plan, s, lo, hi, &first, &end);
+    chunk = first + (cost * (end - first) + of_block / 2) / of_block;
+    if (of_block < share / 32) chunk = cost * 2 < of_block ? first : end; /* small blocks are not worth a cut */
+    if (chunk <= first) chunk = 0;
+    if (chunk >= end) {
+        chunk = 0;
+        ++block;
+    }
+    if (block == s->blocks) {
+        block = 0;
+        ++head;
+    }
+    cut->chunk = (int32_t)chunk;
+    if (together) {
+        cut->unit = s->first_unit + (head == b->problem->n_kv_heads);
+        cut->block = (int32_t)(head % b->problem->n_kv_heads);
+    } else {
+        const int64_t parts = fia_ceil_div_(s->blocks, per);
+        cut->unit = s->first_unit + head * parts + block / per;
+        cut->block = (int32_t)(block % per);
+    }
+}
+
+/* The one unit of a call, cut across all its row blocks. */
+static void fia_point_by_chunks_(const fia_bound_job_ *b, int64_t index, fia_cut_ *cut) {
+    const fia_sequence_ *s = b->sequences;
+    int64_t lo, hi, first, end;
+    fia_block_keys_(b->plan, s, 0, 0, &lo, &hi);
+    fia_chunk_range_(b->plan, s, lo, hi, &first, &end);
+    cut->unit = 0;
+    cut->block = 0;
+    cut->chunk = (int32_t)(first + (end - first) * index / b->plan->max_workers);
+    if (cut->chunk <= first) cut->chunk = 0;
+}
+
+/* One unit with many chunks: cutting keys keeps every worker's reads in one stretch. */
+static int fia_cut_by_chunks_(const fia_bound_job_ *b) {
+    const fia_sequence_ *s = b->sequences;
+    int64_t lo, hi, first, end;
+    fia_unit_ u;
+    if (b->header->n_units != 1 || b->header->n_sequences != 1 || b->plan->max_workers == 1) return 0;
+    fia_unit_at_(b, 0, &u);
+    if (!u.together) return 0;
+    fia_block_keys_(b->plan, s, 0, 0, &lo, &hi);
+    fia_chunk_range_(b->plan, s, lo, hi, &first, &end);
+    return end - first >= 4 * (int64_t)b->plan->max_workers;
+}
+
+/* Appends a cut, unless the place is the last one or the start of a unit; notes the row block that it cuts. */
+static void fia_cut_add_(const fia_bound_job_ *b, const fia_cut_ *at, int64_t share) {
+    fia_header_ *h = b->header;
+    fia_cut_ *last = h->n_cuts ? b->cuts + h->n_cuts - 1 : NULL, *cut = b->cuts + h->n_cuts;
+    const int inside = at->block > 0 || at->chunk > 0;
+    int64_t k;
+    if (inside && !(last && last->unit == at->unit && last->block == at->block && last->chunk == at->chunk)) {
+        *cut = *at;
+        cut->ordinal = -1;
+        if (at->chunk > 0 && h->by_chunks) cut->ordinal = 0;
+        if (at->chunk > 0 && !h->by_chunks) {
+            if (last && last->unit == at->unit && last->block == at->block && last->chunk > 0) cut->ordinal = last->ordinal;
+            else {
+                cut->ordinal = (int32_t)h->n_cut_blocks++;
+                b->cut_blocks[cut->ordinal].unit = at->unit;
+                b->cut_blocks[cut->ordinal].block = at->block;
+                b->cut_blocks[cut->ordinal].chunk = at->chunk;
+            }
+        } else if (at->chunk > 0 && h->n_cut_blocks == 0) {
+            h->n_cut_blocks = b->problem->n_kv_heads;
+            for (k = 0; k < h->n_cut_blocks; ++k) {
+                b->cut_blocks[k].unit = 0;
+                b->cut_blocks[k].block = (int32_t)k;
+                b->cut_blocks[k].chunk = at->chunk;
+            }
+        }
+        ++h->n_cuts;
+    }
+    b->shares[share] = at->unit + h->n_cuts;
+}
+
+/* Lays the work on a line, cuts it into equal shares, and moves each cut to a place that is allowed. */
+static void fia_lay_out_(const fia_bound_job_ *b, int64_t total) {
+    fia_header_ *h = b->header;
+    const int64_t w = b->plan->max_workers;
+    const int64_t share_cost = fia_max_(total / w, 1);
+    int64_t i, at = 0;
+    h->by_chunks = fia_cut_by_chunks_(b);
+    b->shares[0] = 0;
+    for (i = 1; i < w; ++i) {
+        const int64_t cost = total / w * i + total % w * i / w;
+        fia_cut_ cut;
+        memset(&cut, 0, sizeof(cut));
+        cut.unit = h->n_units;
+        while (at + 1 < h->n_sequences && b->sequences[at + 1].cost_before <= cost) ++at;
+        if (h->by_chunks) fia_point_by_chunks_(b, i, &cut);
+        else if (total > 0 && b->sequences[at].n_units > 0) fia_point_at_(b, b->sequences + at, cost - b->sequences[at].cost_before, share_cost, &cut);
+        else if (total > 0) cut.unit = b->sequences[at].first_unit;
+        fia_cut_add_(b, &cut, i);
+    }
+    b->shares[w] = h->n_units + h->n_cuts + h->n_fills;
+}
+
+/* Verdict and work of a run. Nothing but the workspace is written. */
+static fia_status fia_phase_check_(const fia_bound_job_ *b) {
+    fia_header_ *h = b->header;
+    fia_report *report = &h->verdict;
+    const int64_t n = b->io->n_sequences;
+    int64_t i, q_next = 0, kv_next = 0, units = 0, cost = 0;
+    int rows = 0, keys = 0;
+    if (n < 0 || n > b->problem->n_sequences)
+        return fia_refuse_(report, "n_sequences", n, "the plan was made for 0 to #", b->problem->n_sequences, 0);
+    if (fia_check_lists_(b->problem, b->io, report)) return report->status;
+    for (i = 0; i < n; ++i) {
+        if (fia_check_sequence_(b, i, &q_next, &kv_next, b->sequences + i, report)) return report->status;
+        rows |= b->sequences[i].q_len > 0;
+        keys |= b->sequences[i].q_len > 0 && b->sequences[i].kv_len > 0;
+    }
+    if (b->problem->fill_padding && n > 0) rows |= 2;
+    if (fia_check_addresses_(b->plan, b->io, rows, keys, report)) return report->status;
+    for (i = 0; i < n; ++i)
+        if (fia_check_base_(b, b->sequences + i, report) || fia_check_keys_(b, b->sequences + i, report)) return report->status;
+    for (i = 0; i < n; ++i) {
+        fia_sequence_ *s = b->sequences + i;
+        s->cost_before = cost;
+        cost += fia_lay_sequence_(b, s, units);
+        units += s->n_units;
+        if (s->n_units > 0 && s->family == FIA_FAMILY_STREAM) ++h->n_stream;
+        if (s->n_units > 0 && s->family == FIA_FAMILY_TILE) ++h->n_tile;
+    }
+    h->n_sequences = n;
+    h->n_units = units;
+    h->n_fills = b->problem->fill_padding ? (b->problem->q_packed ? 1 : n) : 0;
+    if (units + h->n_fills > 0) fia_lay_out_(b, cost);
+    else memset(b->shares, 0, (size_t)(b->plan->max_workers + 1) * sizeof(int64_t));
+    return FIA_OK;
+}
+
+/* ---- gathering: pointers, positions and scales of the keys that come next ---- */
+
+/* View of one stream of stored rows from (sequence, KV head). */
+static void fia_stream_view_make_(const fia_gather_ *g, int which, fia_stream_view_ *v) {
+    const fia_io *io = g->io;
+    const fia_view *view = g->view[which];
+    const void *const base[3] = {io->key, io->key_rope, g->problem->value_in_key ? io->key : io->value};
+    const void *const list[3] = {io->key_list, io->key_rope_list, g->problem->value_in_key ? io->key_list : io->value_list};
+    const fia_ints *const strides[3] = {&io->key_head_strides, &io->key_rope_head_strides,
+                                        g->problem->value_in_key ? &io->key_head_strides : &io->value_head_strides};
+    const int64_t b = g->call.sequence;
+    ptrdiff_t head_bytes = view->head_bytes;
+    v->outer_bytes = view->sequence_bytes;
+    v->row_bytes = view->row_bytes;
+    v->base = (const char *)base[which];
+    if (g->problem->keys == FIA_KEYS_LIST) {
+        memcpy(&v->base, (const char *)list[which] + b * io->list_bytes, sizeof(v->base));
+        v->outer_bytes = 0;
+        if (strides[which]->data)
+            head_bytes = (ptrdiff_t)fia_ints_at_(strides[which], b) * g->codec[which]->granule_bytes / g->codec[which]->granule;
+    }
+    v->base += g->kv_head * head_bytes;
+}
+
+/* Row pointers; entries that are not followed borrow the row of one that is. Returns 0 if none is followed. */
+static int fia_gather_rows_(fia_gather_ *g, int which) {
+    fia_stream_view_ v;
+    const char *any = NULL;
+    int64_t r, j, n = 0;
+    fia_stream_view_make_(g, which, &v);
+    for (r = 0; r < g->n_runs; ++r) {
+        const fia_run_of_keys *run = g->runs + r;
+        const char *p = run->outer < 0 ? NULL : v.base + run->outer * v.outer_bytes + run->row * v.row_bytes;
+        if (p) any = p;
+        for (j = 0; j < run->n; ++j, p = p ? p + v.row_bytes : p) g->rows[which][n++] = p;
+    }
+    if (!any) return 0;
+    if (g->positions)
+        for (j = 0; j < n; ++j)
+            if (!g->rows[which][j]) g->rows[which][j] = any;
+    return 1;
+}
+
+/* One value per token of keys [first, first + n) of the gather, from a scale or offset view without channels. */
+static void fia_token_values_(const fia_gather_ *g, const fia_scale_view *view, const void *data, int first, int n, float *dst) {
+    const fia_problem *p = g->problem;
+    const char *base = (const char *)data + g->kv_head * view->head_bytes;
+    int64_t r, at = -first;
+    int j;
+    if (view->paged) {
+        for (r = 0; r < g->n_runs; ++r)
+            for (j = 0; j < g->runs[r].n; ++j, ++at)
+                if (at >= 0 && at < n)
+                    dst[at] = g->runs[r].outer < 0 ? 0.0f
+                                                   : fia_value_(view->dtype, base + g->runs[r].outer * view->sequence_bytes +
+                                                                                 (g->runs[r].row + j) * view->token_bytes);
+        return;
+    }
+    if (!p->kv_packed) base += g->call.sequence * view->sequence_bytes;
+    for (j = 0; j < n; ++j) {
+        const int64_t position = g->positions ? g->positions[first + j] : g->first + first + j;
+        dst[j] = position < 0 || position >= g->call.kv_len
+                     ? 0.0f
+                     : fia_value_(view->dtype, base + (g->call.kv_start + position) * view->token_bytes);
+    }
+}
+
+/* n channel values of a scale or offset view. */
+static void fia_channel_values_(const fia_scale_view *view, const void *data, int64_t sequence, int head, int n, float *dst) {
+    const char *p = (const char *)data + head * view->head_bytes + sequence * view->sequence_bytes;
+    int i;
+    for (i = 0; i < n; ++i, p += view->channel_bytes) dst[i] = fia_value_(view->dtype, p);
+}
+
+/* Scale and offset views of a stream; the rope pair has none, V inside the key has the key's. */
+typedef struct fia_scales_ {
+    const fia_scale_view *scale, *offset;
+    const void *scale_data, *offset_data;
+} fia_scales_;
+
+static fia_scales_ fia_scales_of_(const fia_problem *p, const fia_io *io, int which) {
+    static const fia_scale_view none = {FIA_NONE, 0, 0, 0, 0, 0};
+    fia_scales_ s;
+    const int key = which == FIA_OF_KEY || p->value_in_key;
+    s.scale = which == FIA_OF_ROPE ? &none : key ? &p->key_scale : &p->value_scale;
+    s.offset = which == FIA_OF_ROPE ? &none : key ? &p->key_offset : &p->value_offset;
+    s.scale_data = key ? io->key_scale : io->value_scale;
+    s.offset_data = key ? io->key_offset : io->value_offset;
+    return s;
+}
+
+FIA_INLINE_ int fia_per_token_(const fia_scale_view *view) { return view->dtype != FIA_NONE && view->channel_bytes == 0; }
+FIA_INLINE_ int fia_per_channel_(const fia_scale_view *view) { return view->dtype != FIA_NONE && view->channel_bytes != 0; }
+
+/* Keys [first, first + n) of g's list for its KV head. Returns 0 where nothing of them is followed. */
+static int fia_gather_head_(fia_gather_ *g, int kv_head) {
+    const fia_problem *p = g->problem;
+    int which;
+    g->kv_head = kv_head;
+    if (!fia_gather_rows_(g, FIA_OF_KEY)) return 0;
+    if (p->rope_dim) fia_gather_rows_(g, FIA_OF_ROPE);
+    fia_gather_rows_(g, FIA_OF_VALUE);
+    for (which = 0; which < 4; ++which) g->scale[which] = NULL;
+    return 1;
+}
+
+static void fia_gather_find_(fia_gather_ *g, const fia_keys *keys, int64_t first, int64_t n) {
+    g->first = first;
+    g->n = n;
+    if (g->positions) keys->positions(&g->call, first, n, g->positions);
+    g->n_runs = keys->runs(&g->call, first, n, g->runs);
+}
+
+static fia_rows fia_gather_block_(const fia_gather_ *g, int which, int first, int n) {
+    fia_rows r;
+    const fia_problem *p = g->problem;
+    r.row = g->rows[which] + first;
+    r.n = n;
+    r.elements = which == FIA_OF_KEY ? p->dim : which == FIA_OF_ROPE ? p->rope_dim : p->value_dim;
+    r.piece_elements = g->view[which]->piece_elements;
+    r.first = g->slot + first;
+    r.piece_bytes = g->view[which]->piece_bytes;
+    r.params = g->view[which]->params;
+    if (which == FIA_OF_ROPE && !p->rope_dim) r.n = 0;
+    return r;
+}
+
+/* dst rows = (dst + offset) * scale, per channel (one row of values for all) or per token. */
+static void fia_apply_scales_(const fia_gather_ *g, int which, int first, int n, int elements, float *dst, ptrdiff_t stride) {
+    const fia_scales_ s = fia_scales_of_(g->problem, g->io, which);
+    float token[2][FIA_STREAM_KEYS];
+    int j, k, m, i;
+    if (s.scale->dtype == FIA_NONE && s.offset->dtype == FIA_NONE) return;
+    for (j = 0; j < n; j += FIA_STREAM_KEYS) {
+        m = (int)fia_min_(n - j, FIA_STREAM_KEYS);
+        if (fia_per_token_(s.scale)) fia_token_values_(g, s.scale, s.scale_data, first + j, m, token[0]);
+        if (fia_per_token_(s.offset)) fia_token_values_(g, s.offset, s.offset_data, first + j, m, token[1]);
+        for (k = 0; k < m; ++k) {
+            float *row = dst + (j + k) * stride;
+            if (fia_per_token_(s.offset))
+                for (i = 0; i < elements; ++i) row[i] += token[1][k];
+            if (fia_per_channel_(s.offset)) {
+                fia_channel_values_(s.offset, s.offset_data, g->call.sequence, g->kv_head, elements, g->channel);
+                for (i = 0; i < elements; ++i) row[i] += g->channel[i];
+            }
+            if (fia_per_token_(s.scale))
+                for (i = 0; i < elements; ++i) row[i] *= token[0][k];
+            if (fia_per_channel_(s.scale)) {
+                fia_channel_values_(s.scale, s.scale_data, g->call.sequence, g->kv_head, elements, g->channel);
+                for (i = 0; i < elements; ++i) row[i] *= g->channel[i];
+            }
+        }
+    }
+}
+
+/* What modify and decode of a tile block see. */
+typedef struct fia_block_data_ {
+    const fia_row_block_ *rows;
+    const fia_gather_ *gather;
+    int first;              /* key of the gather that is key 0 of the block */
+} fia_block_data_;
+
+static void fia_block_modify_(const fia_tile_block *block, int first, int n, float *scores, ptrdiff_t row_stride, ptrdiff_t key_stride) {
+    const fia_block_data_ *data = (const fia_block_data_ *)block->rows_data;
+    fia_modify_scores_(data->rows, block->first_key + first, block->positions ? block->positions + first : NULL, n,
+                       scores + first * key_stride, row_stride, key_stride);
+}
+
+static void fia_block_decode_(const fia_tile_block *block, int which, int first, int n, float *dst, ptrdiff_t dst_stride) {
+    const fia_block_data_ *data = (const fia_block_data_ *)block->rows_data;
+    const fia_rows rows = fia_gather_block_(data->gather, which, data->first + first, n);
+    block->codec[which]->decode(dst, dst_stride, &rows);
+    if (!data->gather->takes_scales) fia_apply_scales_(data->gather, which, data->first + first, n, rows.elements, dst, dst_stride);
+}
+
+/* ---- a worker's share of the workspace ---- */
+
+typedef struct fia_worker_ {
+    const fia_bound_job_ *job;
+    const fia_plan *plan;
+    const fia_problem *problem;
+    const fia_io *io;
+    char *base;
+    fia_row_block_ *blocks;
+    fia_gather_ gather[2];  /* this piece and the next, for prefetching */
+    float *q_rows, *decoded, *out;
+    fia_partial_ part;
+    char *fold;             /* one partial per row block */
+    size_t fold_bytes;
+} fia_worker_;
+
+FIA_INLINE_ int fia_q_stride_(const fia_problem *p) { return p->dim + p->rope_dim; }
+
+static void fia_gather_bind_(fia_worker_ *w, fia_gather_ *g, char *at) {
+    const int64_t keys = fia_gather_keys_(w->plan);
+    const int which_value = w->problem->value_in_key ? FIA_OF_KEY : FIA_OF_VALUE;
+    int k;
+    memset(g, 0, sizeof(*g));
+    g->problem = w->problem;
+    g->io = w->io;
+    g->codec[FIA_OF_KEY] = w->plan->codec_k;
+    g->codec[FIA_OF_ROPE] = w->plan->codec_k_rope;
+    g->codec[FIA_OF_VALUE] = w->plan->codec_v;
+    g->view[FIA_OF_KEY] = &w->problem->key;
+    g->view[FIA_OF_ROPE] = &w->problem->key_rope;
+    g->view[FIA_OF_VALUE] = which_value == FIA_OF_KEY ? &w->problem->key : &w->problem->value;
+    g->runs = (fia_run_of_keys *)(void *)at;
+    at += (size_t)keys * sizeof(fia_run_of_keys);
+    g->positions = w->plan->keys->entries ? (int64_t *)(void *)at : NULL;
+    at += (size_t)keys * sizeof(int64_t);
+    for (k = 0; k < 3; ++k, at += (size_t)keys * sizeof(char *)) g->rows[k] = (const char **)(void *)at;
+    g->token_room = (float *)(void *)at;
+    g->room_keys = keys;
+    at += (size_t)keys * 4 * sizeof(float);
+    g->channel = (float *)(void *)at;
+}
+
+static void fia_worker_bind_(const fia_bound_job_ *b, int worker, fia_worker_ *w) {
+    const fia_layout_ *at = &b->layout;
+    const size_t gather_bytes = (size_t)fia_gather_keys_(b->plan) *
+                                    (sizeof(fia_run_of_keys) + sizeof(int64_t) + 3 * sizeof(char *) + 4 * sizeof(float)) +
+                                (size_t)(fia_q_stride_(b->problem) + b->problem->value_dim + 32) * sizeof(float);
+    w->job = b;
+    w->plan = b->plan;
+    w->problem = b->problem;
+    w->io = b->io;
+    w->base = b->base + at->workers + (size_t)worker * at->worker_bytes;
+    w->blocks = (fia_row_block_ *)(void *)(w->base + at->rows);
+    fia_gather_bind_(w, &w->gather[0], w->base + at->gather);
+    fia_gather_bind_(w, &w->gather[1], w->base + at->gather + ((gather_bytes + 7) & ~(size_t)7));
+    w->q_rows = (float *)(void *)(w->base + at->q_rows);
+    w->decoded = (float *)(void *)(w->base + at->decoded);
+    w->out = (float *)(void *)(w->base + at->out);
+    w->part.m = (float *)(void *)(w->base + at->part);
+    w->fold = w->base + at->fold;
+    w->fold_bytes = fia_align_up_(at->partial_floats * sizeof(float));
+}
+
+FIA_INLINE_ fia_partial_ fia_fold_at_(const fia_worker_ *w, int k, int rows) {
+    return fia_partial_at_((float *)(void *)(w->fold + (size_t)k * w->fold_bytes), rows);
+}
+
+/* Key heads, tokens and bounds of a row block. */
+static void fia_row_block_make_(const fia_worker_ *w, const fia_unit_ *u, int k, fia_row_block_ *rb) {
+    const fia_problem *p = w->problem;
+    const fia_sequence_ *s = u->sequence;
+    const int group = fia_group_(p);
+    int64_t first, last;
+    int r;
+    rb->problem = p;
+    rb->io = w->io;
+    rb->sequence = s;
+    rb->natural = fia_is_natural_(p);
+    rb->kv_head = u->together ? k : u->kv_head;
+    rb->base_token = u->token;
+    fia_block_span_(w->plan, s, u->token, u->together ? 0 : u->first_block + k, &rb->first_row, &rb->rows, &first, &last);
+    fia_block_keys_(w->plan, s, u->token, u->together ? 0 : u->first_block + k, &rb->any_lo, &rb->any_hi);
+    rb->all_lo = 0;
+    rb->all_hi = s->kv_len;
+    for (r = 0; r < rb->rows; ++r) {
+        const int64_t row = rb->first_row + r;
+        rb->token[r] = u->token + row / group;
+        rb->head[r] = (int32_t)(rb->kv_head * group + row % group);
+        fia_row_bounds_(p, s, rb->token[r], &rb->lo[r], &rb->hi[r]);
+        rb->all_lo = fia_max_(rb->all_lo, rb->lo[r]);
+        rb->all_hi = fia_min_(rb->all_hi, rb->hi[r]);
+        rb->slope[r] = p->alibi_slopes == FIA_NONE
+                           ? 0.0f
+                           : fia_value_(p->alibi_slopes, (const char *)w->io->alibi_slopes + rb->head[r] * (p->alibi_slopes == FIA_F32 ? 4 : 2));
+        rb->factor[r] = p->mask_factor == FIA_NONE
+                            ? 1.0f
+                            : fia_value_(p->mask_factor, (const char *)w->io->mask_factor + rb->head[r] * (p->mask_factor == FIA_F32 ? 4 : 2));
+    }
+    if (rb->natural || p->drop_mask.dtype != FIA_NONE || w->plan->keys->entries) rb->all_lo = rb->all_hi = 0;
+}
+
+/* Query rows of a block as f32, D then Dr elements, times every factor that is known before the dot product.
+ * channel: fold K's channel scale in as well. */
+static void fia_query_rows_(const fia_worker_ *w, const fia_row_block_ *rb, int fold_channels, float *dst) {
+    const fia_problem *p = w->problem;
+    const fia_io *io = w->io;
+    const float factor = fia_q_factor_(p);
+    const int width = fia_q_stride_(p);
+    float *channel = w->gather[0].channel;
+    int r, i;
+    for (r = 0; r < rb->rows; ++r, dst += width) {
+        const int64_t row = rb->sequence->q_start + rb->token[r];
+        const fia_view *views[2] = {&p->query, &p->query_rope};
+        const void *bases[2] = {io->query, io->query_rope};
+        for (i = 0; i < 1 + (p->rope_dim > 0); ++i) {
+            const char *src = (const char *)bases[i] + (p->q_packed ? 0 : rb->sequence->index * views[i]->sequence_bytes) +
+                              rb->head[r] * views[i]->head_bytes + row * views[i]->row_bytes;
+            fia_rows rows = {NULL, 1, 0, 0, 0, 0, NULL};
+            rows.row = &src;
+            rows.elements = i ? p->rope_dim : p->dim;
+            rows.params = views[i]->params;
+            (i ? w->plan->codec_q_rope : w->plan->codec_q)->decode(dst + (i ? p->dim : 0), 0, &rows);
+        }
+        if (p->query_scale.dtype != FIA_NONE) {
+            const float scale = fia_value_(p->query_scale.dtype,
+                                           (const char *)io->query_scale + (p->q_packed ? 0 : rb->sequence->index * p->query_scale.sequence_bytes) +
+                                               rb->head[r] * p->query_scale.head_bytes + row * p->query_scale.token_bytes);
+            for (i = 0; i < p->dim; ++i) dst[i] *= scale;
+        }
+        for (i = 0; i < width; ++i) dst[i] *= factor;
+        if (fold_channels && fia_per_channel_(&p->key_scale)) {
+            fia_channel_values_(&p->key_scale, io->key_scale, rb->sequence->index, rb->kv_head, p->dim, channel);
+            for (i = 0; i < p->dim; ++i) dst[i] *= channel[i];
+        }
+    }
+}
+
+/* ---- finish: rows to out and lse ---- */
+
+static float fia_sink_of_(const fia_problem *p, const fia_io *io, int head) {
+    if (p->sinks == FIA_NONE) return -FIA_INF_;
+    return fia_value_(p->sinks, (const char *)io->sinks + head * (p->sinks == FIA_F32 ? 4 : 2));
+}
+
+/* Multiplier and offset of an output row, if it has any. */
+static void fia_out_scales_(const fia_problem *p, const fia_io *io, int head, float *room, const float **mul, const float **add) {
+    *mul = *add = NULL;
+    if (p->out_scale.dtype != FIA_NONE) {
+        fia_channel_values_(&p->out_scale, io->out_scale, 0, head, p->value_dim, room);
+        *mul = room;
+    }
+    if (p->out_offset.dtype != FIA_NONE) {
+        fia_channel_values_(&p->out_offset, io->out_offset, 0, head, p->value_dim, room + p->value_dim);
+        *add = room + p->value_dim;
+    }
+}
+
+static void fia_scale_row_(float *x, float a, int n) {
+    const fia_vf_ va = fia_vf_set1_(a);
+    int i = 0;
+    for (; i + FIA_LANES <= n; i += FIA_LANES) fia_vf_store_(x + i, fia_vf_mul_(fia_vf_load_(x + i), va));
+    for (; i < n; ++i) x[i] *= a;
+}
+
+static void fia_finish_rows_(const fia_worker_ *w, const fia_row_block_ *rb, fia_partial_ state) {
+    const fia_problem *p = w->problem;
+    const fia_io *io = w->io;
+    const fia_sequence_ *s = rb->sequence;
+    int r;
+    for (r = 0; r < rb->rows; ++r) {
+        float *o = state.o + (ptrdiff_t)r * p->value_dim;
+        const int64_t row = s->q_start + rb->token[r];
+        char *out = (char *)io->out + (p->q_packed ? 0 : s->index * p->out.sequence_bytes) + rb->head[r] * p->out.head_bytes +
+                    row * p->out.row_bytes;
+        float lse = p->lse_empty, weight;
+        const float *mul = NULL, *add = NULL;
+        if (state.m[r] == -FIA_INF_) {
+            memset(o, 0, (size_t)p->value_dim * sizeof(float));
+        } else {
+            lse = fia_state_finish_(state.m[r], state.l[r], fia_sink_of_(p, io, rb->head[r]), &weight);
+            fia_scale_row_(o, weight, p->value_dim);
+            fia_out_scales_(p, io, rb->head[r], w->out, &mul, &add);
+        }
+        w->plan->codec_out->store(out, o, p->value_dim, mul, add, p->out.params);
+        if (p->want_lse)
+            memcpy((char *)io->lse + (p->q_packed ? 0 : s->index * p->lse_sequence_bytes) + rb->head[r] * p->lse_head_bytes +
+                       row * p->lse_row_bytes,
+                   &lse, sizeof(lse));
+    }
+}
+
+/* ---- a rectangle of an item: row blocks [first, end) x chunks [chunk, chunk_end) ---- */
+
+typedef struct fia_rect_ {
+    int first, end;
+    int64_t chunk, chunk_end;
+    int64_t ordinal;        /* of block `first` in the pool; -1: not cut between chunks */
+} fia_rect_;
+
+/* A chunk's partial of row block k goes where it belongs: into the running fold, or apart. */
+static void fia_chunk_done_(const fia_worker_ *w, const fia_rect_ *rect, int k, int64_t chunk, fia_partial_ part) {
+    const int rows = w->blocks[k].rows;
+    if (rect->chunk > 0) {
+        const fia_partial_ slot = fia_pool_slot_(w->job, rect->ordinal + k - rect->first, chunk, rows);
+        memcpy(slot.m, part.m, fia_partial_floats_(rows, w->problem->value_dim) * sizeof(float));
+    } else {
+        fia_partial_fold_(fia_fold_at_(w, k, rows), part, rows, w->problem->value_dim);
+    }
+}
+
+/* After the last chunk: rows that are complete are finished, others leave their fold in slot 0. */
+static void fia_rect_done_(const fia_worker_ *w, const fia_rect_ *rect) {
+    int k;
+    for (k = rect->first; k < rect->end; ++k) {
+        const int rows = w->blocks[k].rows;
+        const fia_partial_ fold = fia_fold_at_(w, k, rows);
+        if (rect->ordinal < 0) {
+            fia_finish_rows_(w, w->blocks + k, fold);
+        } else if (rect->chunk == 0) {
+            const fia_partial_ slot = fia_pool_slot_(w->job, rect->ordinal + k - rect->first, 0, rows);
+            memcpy(slot.m, fold.m, fia_partial_floats_(rows, w->problem->value_dim) * sizeof(float));
+        }
+    }
+}
+
+/* Keys of chunk `chunk` of the sequence, in local keys. */
+static void fia_chunk_keys_(const fia_plan *plan, const fia_sequence_ *s, int64_t chunk, int64_t *lo, int64_t *hi) {
+    const int64_t grid = fia_grid_(plan, s);
+    *lo = (fia_floor_div_(grid, s->chunk) + chunk) * s->chunk - grid;
+    *hi = *lo + s->chunk;
+}
+
+/* Keys and chunks that some row block of the rectangle sees. */
+static void fia_rect_bounds_(const fia_worker_ *w, const fia_rect_ *rect, int64_t *lo, int64_t *hi) {
+    int k;
+    *lo = INT64_MAX;
+    *hi = 0;
+    for (k = rect->first; k < rect->end; ++k)
+        if (w->blocks[k].any_lo < w->blocks[k].any_hi) {
+            *lo = fia_min_(*lo, w->blocks[k].any_lo);
+            *hi = fia_max_(*hi, w->blocks[k].any_hi);
+        }
+    if (*lo > *hi) *lo = *hi;
+}
+
+/* ---- tile family ---- */
+
+/* V of keys [first, first + n) of the gather holds a NaN or an infinity. */
+static int fia_values_nonfinite_(const fia_worker_ *w, const fia_gather_ *g, int first, int n) {
+    const ptrdiff_t stride = w->problem->value_dim;
+    const fia_vf_ most = fia_vf_set1_(FLT_MAX);
+    float *dst = w->decoded;
+    int j, i, m;
+    for (j = 0; j < n; j += FIA_STREAM_KEYS) {
+        fia_rows rows;
+        int64_t left;
+        m = (int)fia_min_(n - j, FIA_STREAM_KEYS);
+        rows = fia_gather_block_(g, FIA_OF_VALUE, first + j, m);
+        g->codec[FIA_OF_VALUE]->decode(dst, stride, &rows);
+        fia_apply_scales_(g, FIA_OF_VALUE, first + j, m, rows.elements, dst, stride);
+        left = m * stride;
+        for (i = 0; left > 0; i += FIA_LANES, left -= FIA_LANES) {
+            const fia_vf_ x = left < FIA_LANES ? fia_vf_loadn_(dst + i, (int)left) : fia_vf_load_(dst + i);
+            const fia_vf_ a = fia_vf_abs_(x);
+            if (!fia_vm_all_(fia_vm_or_(fia_vf_lt_(a, most), fia_vf_eq_(a, most)))) return 1;
+        }
+    }
+    return 0;
+}
+
+/* One super block of a unit: what all its row blocks share. */
+typedef struct fia_super_ {
+    fia_gather_ *gather;
+    fia_tile_block block;
+    fia_block_data_ data;
+    int64_t first, n;       /* local keys */
+    int scanned, nonfinite;
+} fia_super_;
+
+static void fia_tile_block_make_(const fia_worker_ *w, fia_super_ *super, int first, int n, fia_tile_block *block) {
+    static const fia_prefetch nothing = {NULL, 0, 0};
+    fia_gather_ *g = super->gather;
+    int k;
+    memset(block, 0, sizeof(*block));
+    block->problem = w->problem;
+    for (k = 0; k < 3; ++k) {
+        block->stored[k] = fia_gather_block_(g, k, first, n);
+        block->codec[k] = g->codec[k];
+    }
+    block->prepared = w->plan->tile->prepare_kv ? w->base + w->job->layout.prepared : NULL;
+    block->offset = first;
+    block->n = n;
+    block->key_scale = g->scale[0] ? g->scale[0] + first : NULL;
+    block->key_offset = g->scale[1] ? g->scale[1] + first : NULL;
+    block->value_scale = g->scale[2] ? g->scale[2] + first : NULL;
+    block->value_offset = g->scale[3] ? g->scale[3] + first : NULL;
+    block->first_key = g->first + first;
+    block->positions = g->positions ? g->positions + first : NULL;
+    block->modify = fia_block_modify_;
+    block->decode = fia_block_decode_;
+    block->next = &nothing;
+    super->data.first = first;
+    super->data.gather = g;
+    block->rows_data = &super->data;
+}
+
+/* Per-token scales for kernels that take them. */
+static void fia_gather_scales_(fia_gather_ *g) {
+    const fia_scales_ k = fia_scales_of_(g->problem, g->io, FIA_OF_KEY), v = fia_scales_of_(g->problem, g->io, FIA_OF_VALUE);
+    const fia_scale_view *const view[4] = {k.scale, k.offset, v.scale, v.offset};
+    const void *const data[4] = {k.scale_data, k.offset_data, v.scale_data, v.offset_data};
+    int i;
+    if (!g->takes_scales) return;
+    for (i = 0; i < 4; ++i) {
+        if (!fia_per_token_(view[i])) continue;
+        g->scale[i] = g->token_room + i * g->room_keys;
+        fia_token_values_(g, view[i], data[i], 0, (int)g->n, g->scale[i]);
+    }
+}
+
+/* Steps row block k through the key blocks of a super block. */
+static void fia_tile_rows_(const fia_worker_ *w, fia_super_ *super, int k, void *state) {
+    const fia_plan *plan = w->plan;
+    const fia_row_block_ *rb = w->blocks + k;
+    const fia_sequence_ *s = rb->sequence;
+    const int64_t keys = fia_min_(plan->tile->keys, plan->chunk_base), grid = fia_grid_(plan, s);
+    const int64_t lo = fia_max_(rb->any_lo, super->first), hi = fia_min_(rb->any_hi, super->first + super->n);
+    int64_t at, end;
+    int which;
+    for (at = lo; at < hi; at = end) {
+        fia_tile_block block;
+        end = fia_min_(hi, (fia_floor_div_(grid + at, keys) + 1) * keys - grid);
+        super->data.rows = rb;
+        super->gather->slot = 0;
+        fia_tile_block_make_(w, super, (int)(at - super->first), (int)(end - at), &block);
+        for (which = 0; which < 3; ++which) block.stored[which].first = (int32_t)(grid + at - fia_floor_div_(grid + at, keys) * keys);
+        block.rows = rb->rows;
+        block.plain_begin = (int32_t)(fia_min_(fia_max_(rb->all_lo, at), end) - at);
+        block.plain_end = (int32_t)(fia_max_(fia_min_(rb->all_hi, end), at) - at);
+        if (block.plain_begin >= block.plain_end) block.plain_begin = block.plain_end = 0;
+        if (block.plain_end - block.plain_begin < block.n) {
+            if (!super->scanned) super->nonfinite = fia_values_nonfinite_(w, super->gather, 0, (int)super->n);
+            super->scanned = 1;
+            block.nonfinite = super->nonfinite;
+        }
+        plan->tile->step(&block, w->base + w->job->layout.packed + (size_t)k * w->job->layout.packed_bytes, state, w->base + w->job->layout.scratch);
+    }
+}
+
+/* One super block: gather, prepare, then every row block that sees it. */
+static void fia_tile_super_(fia_worker_ *w, const fia_rect_ *rect, const fia_unit_ *u, int64_t first, int64_t end) {
+    const fia_tile *tile = w->plan->tile;
+    fia_super_ super;
+    int k;
+    memset(&super, 0, sizeof(super));
+    super.gather = &w->gather[0];
+    super.first = first;
+    super.n = end - first;
+    super.gather->takes_scales = tile->takes_scales;
+    fia_gather_find_(super.gather, w->plan->keys, first, end - first);
+    if (!fia_gather_head_(super.gather, u->kv_head)) return;
+    fia_gather_scales_(super.gather);
+    if (tile->prepare_kv) {
+        fia_tile_block block;
+        fia_tile_block_make_(w, &super, 0, (int)super.n, &block);
+        tile->prepare_kv(&block, w->base + w->job->layout.prepared, w->base + w->job->layout.scratch);
+    }
+    for (k = rect->first; k < rect->end; ++k)
+        if (w->blocks[k].any_lo < end && w->blocks[k].any_hi > first)
+            fia_tile_rows_(w, &super, k, w->base + w->job->layout.state + (size_t)k * w->job->layout.state_bytes);
+}
+
+/* V's channel scales and offsets, for kernels that leave them to the caller: o = (o + offset * l) * scale. */
+static void fia_export_channels_(const fia_worker_ *w, const fia_row_block_ *rb, fia_partial_ part, const float *weight_sum,
+                                 const float *offset_sum) {
+    const fia_scales_ v = fia_scales_of_(w->problem, w->io, FIA_OF_VALUE);
+    const int n = w->problem->value_dim;
+    float *channel = w->gather[0].channel;
+    int r, i;
+    if (v.scale->dtype == FIA_NONE && v.offset->dtype == FIA_NONE) return;
+    if (fia_per_channel_(v.offset)) fia_channel_values_(v.offset, v.offset_data, rb->sequence->index, rb->kv_head, n, channel);
+    for (r = 0; r < rb->rows; ++r) {
+        float *o = part.o + (ptrdiff_t)r * n;
+        if (part.m[r] == -FIA_INF_) continue;
+        for (i = 0; i < n && offset_sum; ++i) o[i] += offset_sum[r];
+        if (fia_per_channel_(v.offset))
+            for (i = 0; i < n; ++i) o[i] += channel[i] * weight_sum[r];
+    }
+    if (!fia_per_channel_(v.scale)) return;
+    fia_channel_values_(v.scale, v.scale_data, rb->sequence->index, rb->kv_head, n, channel);
+    for (r = 0; r < rb->rows; ++r)
+        for (i = 0; i < n; ++i) part.o[(ptrdiff_t)r * n + i] *= channel[i];
+}
+
+static void fia_attend_tiles_(fia_worker_ *w, const fia_unit_ *u, const fia_rect_ *rect) {
+    const fia_plan *plan = w->plan;
+    const fia_tile *tile = plan->tile;
+    const fia_layout_ *at = &w->job->layout;
+    const int64_t super_keys = fia_super_keys_(plan), grid = fia_grid_(plan, u->sequence);
+    int64_t lo, hi, c, c_end, first, end, next, from, to;
+    int k;
+    fia_rect_bounds_(w, rect, &lo, &hi);
+    fia_chunk_range_(plan, u->sequence, lo, hi, &c, &c_end);
+    for (k = rect->first; k < rect->end; ++k) {
+        fia_query_rows_(w, w->blocks + k, tile->takes_scales, w->q_rows);
+        tile->pack_q(w->problem, w->base + at->packed + (size_t)k * at->packed_bytes, w->q_rows, fia_q_stride_(w->problem), w->blocks[k].rows);
+        fia_partial_clear_(fia_fold_at_(w, k, w->blocks[k].rows), w->blocks[k].rows, w->problem->value_dim);
+    }
+    for (c = fia_max_(c, rect->chunk), c_end = fia_min_(c_end, rect->chunk_end); c < c_end; ++c) {
+        fia_chunk_keys_(plan, u->sequence, c, &from, &to);
+        for (k = rect->first; k < rect->end; ++k) tile->begin(w->problem, w->base + at->state + (size_t)k * w->job->layout.state_bytes);
+        end = fia_min_(to, hi);
+        for (first = fia_max_(from, lo); first < end; first = next) {
+            next = fia_min_(end, (fia_floor_div_(grid + first, super_keys) + 1) * super_keys - grid);
+            fia_tile_super_(w, rect, u, first, next);
+        }
+        for (k = rect->first; k < rect->end; ++k) {
+            const fia_row_block_ *rb = w->blocks + k;
+            fia_partial_ part = fia_partial_at_(w->part.m, rb->rows);
+            if (rb->any_lo >= to || rb->any_hi <= from) continue;
+            tile->export_state(w->problem, w->base + at->state + (size_t)k * w->job->layout.state_bytes, rb->rows, part.m, part.l, part.o);
+            if (tile->takes_scales) fia_export_channels_(w, rb, part, part.l, NULL);
+            fia_chunk_done_(w, rect, k, c, part);
+        }
+    }
+    fia_rect_done_(w, rect);
+}
+
+/* ---- stream family ---- */
+
+/* Rows of a stream block are padded to 1, 2, 4 or 8: index of that in the kernel tables. */
+FIA_INLINE_ int fia_rows_index_(int rows) { return rows > 4 ? 3 : rows > 2 ? 2 : rows > 1; }
+
+FIA_INLINE_ fia_stream_block_ *fia_stream_block_at_(const fia_worker_ *w, int k) {
+    return (fia_stream_block_ *)(void *)(w->base + w->job->layout.state + (size_t)k * w->job->layout.state_bytes);
+}
+
+/* Outputs of the block's rows, value_dim apart. */
+FIA_INLINE_ float *fia_stream_out_(const fia_worker_ *w, int k) {
+    return (float *)(void *)((char *)fia_stream_block_at_(w, k) + fia_align_up_(sizeof(fia_stream_block_)));
+}
+
+FIA_INLINE_ float *fia_stream_q_(const fia_worker_ *w, int k) {
+    return w->q_rows + (ptrdiff_t)k * FIA_STREAM_ROWS * fia_q_stride_(w->problem);
+}
+
+/* Converts the query rows of a block and sums what K's offsets need. */
+static void fia_stream_begin_rows_(const fia_worker_ *w, int k) {
+    const fia_problem *p = w->problem;
+    const fia_row_block_ *rb = w->blocks + k;
+    fia_stream_block_ *sb = fia_stream_block_at_(w, k);
+    const int width = fia_q_stride_(p);
+    float *q = fia_stream_q_(w, k), *channel = w->gather[0].channel;
+    int r, i;
+    fia_query_rows_(w, rb, 1, q);
+    memset(q + (ptrdiff_t)rb->rows * width, 0, (size_t)(FIA_STREAM_ROWS - rb->rows) * (size_t)width * sizeof(float));
+    memset(sb->constant, 0, sizeof(sb->constant));
+    if (p->key_offset.dtype == FIA_NONE) return;
+    if (fia_per_channel_(&p->key_offset))
+        fia_channel_values_(&p->key_offset, w->io->key_offset, rb->sequence->index, rb->kv_head, p->dim, channel);
+    for (r = 0; r < FIA_STREAM_ROWS; ++r) {
+        float sum = 0.0f, constant = 0.0f;
+        for (i = 0; i < p->dim; ++i) {
+            sum += q[r * width + i];
+            if (fia_per_channel_(&p->key_offset)) constant += q[r * width + i] * channel[i];
+        }
+        sb->q_sum[r] = sum;
+        sb->constant[r] = constant;
+    }
+}
+
+static void fia_stream_begin_chunk_(const fia_worker_ *w, int k) {
+    fia_stream_block_ *sb = fia_stream_block_at_(w, k);
+    int i;
+    for (i = 0; i < 16; ++i) sb->state.m[i] = -FIA_INF_;
+    memset(sb->state.l, 0, sizeof(sb->state.l));
+    memset(sb->weight_sum, 0, sizeof(sb->weight_sum));
+    memset(sb->offset_sum, 0, sizeof(sb->offset_sum));
+    memset(fia_stream_out_(w, k), 0, (size_t)(FIA_STREAM_ROWS * w->problem->value_dim) * sizeof(float));
+}
+
+/* A stream of rows as the kernels take it: in place, or widened where no kernel reads the stored form. */
+static fia_rows fia_stream_rows_(const fia_worker_ *w, const fia_gather_ *g, int which, const fia_stream *kernel, const char **pointers) {
+    fia_rows rows = fia_gather_block_(g, which, 0, (int)g->n);
+    const ptrdiff_t room = (fia_max_(fia_q_stride_(w->problem), w->problem->value_dim) + 16) * FIA_STREAM_KEYS;
+    float *dst = w->decoded + which * room;
+    int j;
+    if (kernel->dtype == g->view[which]->dtype && !rows.piece_elements) return rows;
+    g->codec[which]->decode(dst, rows.elements, &rows);
+    for (j = 0; j < rows.n; ++j) pointers[j] = (const char *)(dst + (ptrdiff_t)j * rows.elements);
+    rows.row = pointers;
+    rows.piece_elements = 0;
+    return rows;
+}
+
+/* Raw dots -> scores: the rope term, then K's scales and offsets. */
+static void fia_stream_scale_scores_(const fia_worker_ *w, const fia_gather_ *g, const fia_stream_block_ *sb, int padded, float *scores) {
+    const fia_scales_ s = fia_scales_of_(w->problem, w->io, FIA_OF_KEY);
+    float scale[FIA_STREAM_KEYS], offset[FIA_STREAM_KEYS];
+    int j, r;
+    const int n = (int)g->n;
+    if (s.scale->dtype == FIA_NONE && s.offset->dtype == FIA_NONE) return;
+    for (j = 0; j < n; ++j) {
+        scale[j] = 1.0f;
+        offset[j] = 0.0f;
+    }
+    if (fia_per_token_(s.scale)) fia_token_values_(g, s.scale, s.scale_data, 0, n, scale);
+    if (fia_per_token_(s.offset)) fia_token_values_(g, s.offset, s.offset_data, 0, n, offset);
+    for (j = 0; j < n; ++j)
+        for (r = 0; r < padded; ++r) {
+            float x = scores[j * padded + r] + sb->constant[r];
+            if (s.offset->dtype != FIA_NONE) x += offset[j] * sb->q_sum[r];
+            scores[j * padded + r] = x * scale[j];
+        }
+}
+
+/* Weights -> weights times V's token scales; sums for V's offsets. Dropped keys stay 0, whatever their scale. */
+static void fia_stream_scale_weights_(const fia_worker_ *w, const fia_gather_ *g, fia_stream_block_ *sb, int padded, float *weights) {
+    const fia_scales_ s = fia_scales_of_(w->problem, w->io, FIA_OF_VALUE);
+    float scale[FIA_STREAM_KEYS], offset[FIA_STREAM_KEYS];
+    const int n = (int)g->n;
+    int j, r;
+    if (s.scale->dtype == FIA_NONE && s.offset->dtype == FIA_NONE) return;
+    for (j = 0; j < n; ++j) {
+        scale[j] = 1.0f;
+        offset[j] = 0.0f;
+    }
+    if (fia_per_token_(s.scale)) fia_token_values_(g, s.scale, s.scale_data, 0, n, scale);
+    if (fia_per_token_(s.offset)) fia_token_values_(g, s.offset, s.offset_data, 0, n, offset);
+    for (j = 0; j < n; ++j)
+        for (r = 0; r < padded; ++r) {
+            float *x = weights + j * padded + r;
+            if (*x == 0.0f) continue;
+            *x *= scale[j];
+            if (s.offset->dtype == FIA_NONE) continue;
+            sb->weight_sum[r] += *x;
+            sb->offset_sum[r] += *x * offset[j];
+        }
+}
+
+/* Adds the values of a piece. kept[j]: the rows that keep key j, a bit each; NULL: all do. Keys that all rows drop are left
+ * out; where a row drops a key that another keeps, and V is not finite, each row adds its own keys alone: same sums, same order. */
+static void fia_stream_add_values_(const fia_worker_ *w, const fia_gather_ *g, int k, int padded, const float *weights,
+                                   const unsigned char *kept, const fia_prefetch *next) {
+    const fia_stream *kernel = w->plan->stream_v;
+    const char *pointers[FIA_STREAM_KEYS], *some[FIA_STREAM_KEYS];
+    const fia_rows all = fia_stream_rows_(w, g, FIA_OF_VALUE, kernel, pointers);
+    fia_rows rows = all;
+    float packed[FIA_STREAM_KEYS * FIA_STREAM_ROWS], *o = fia_stream_out_(w, k);
+    const int dim = w->problem->value_dim, live = w->blocks[k].rows;
+    int j, r, mixed = 0;
+    if (!kept) {
+        kernel->accumulate[fia_rows_index_(padded)](o, dim, weights, &rows, next);
+        return;
+    }
+    for (j = 0; j < all.n; ++j) mixed |= kept[j] != 0 && kept[j] != (1 << live) - 1;
+    rows.row = some;
+    if (mixed && fia_values_nonfinite_(w, g, 0, all.n)) {
+        for (r = 0; r < live; ++r) {
+            for (j = 0, rows.n = 0; j < all.n; ++j)
+                if (kept[j] >> r & 1) {
+                    packed[rows.n] = weights[j * padded + r];
+                    some[rows.n++] = all.row[j];
+                }
+            if (rows.n) kernel->accumulate[0](o + (ptrdiff_t)r * dim, dim, packed, &rows, next);
+        }
+        return;
+    }
+    for (j = 0, rows.n = 0; j < all.n; ++j)
+        if (kept[j]) {
+            memcpy(packed + rows.n * padded, weights + j * padded, (size_t)padded * sizeof(float));
+            some[rows.n++] = all.row[j];
+        }
+    if (rows.n) kernel->accumulate[fia_rows_index_(padded)](o, dim, packed, &rows, next);
+}
+
+/* Dots of a piece with the block's rows, times K's scales: q.k + q_rope.k_rope. */
+static void fia_stream_dots_of_(const fia_worker_ *w, const fia_gather_ *g, int k, int index, float *scores, const fia_prefetch *next) {
+    static const fia_prefetch nothing = {NULL, 0, 0};
+    const int width = fia_q_stride_(w->problem), n = (int)g->n << index;
+    float rope[FIA_STREAM_KEYS * FIA_STREAM_ROWS];
+    const char *pointers[FIA_STREAM_KEYS];
+    fia_rows keys = fia_stream_rows_(w, g, FIA_OF_KEY, w->plan->stream_k, pointers);
+    int i;
+    w->plan->stream_k->scores[index](scores, fia_stream_q_(w, k), width, &keys, next);
+    fia_stream_scale_scores_(w, g, fia_stream_block_at_(w, k), 1 << index, scores);
+    if (!w->problem->rope_dim) return;
+    keys = fia_stream_rows_(w, g, FIA_OF_ROPE, w->plan->stream_k_rope, pointers);
+    w->plan->stream_k_rope->scores[index](rope, fia_stream_q_(w, k) + w->problem->dim, width, &keys, &nothing);
+    for (i = 0; i < n; ++i) scores[i] += rope[i];
+}
+
+/* Scores of a partial piece -> logits, and which rows keep which key. */
+static void fia_stream_modify_(const fia_row_block_ *rb, const fia_gather_ *g, int padded, float *scores, unsigned char *kept) {
+    int j, r;
+    fia_modify_scores_(rb, g->first, g->positions, (int)g->n, scores, 1, padded);
+    for (j = 0; j < g->n; ++j)
+        for (r = 0, kept[j] = 0; r < rb->rows; ++r)
+            if (scores[j * padded + r] != -FIA_INF_) kept[j] = (unsigned char)(kept[j] | 1 << r);
+}
+
+/* One row block against one piece of keys: scores, modifiers, online softmax, values. Scores stand at the keys' slots of
+ * the piece's grid, so that sums pair the same keys however bounds shorten the piece. */
+static void fia_stream_piece_(const fia_worker_ *w, const fia_gather_ *g, int k, const fia_prefetch *next_k, const fia_prefetch *next_v) {
+    const fia_row_block_ *rb = w->blocks + k;
+    fia_stream_block_ *sb = fia_stream_block_at_(w, k);
+    const int index = fia_rows_index_(rb->rows), padded = 1 << index, n = (int)g->n, dim = w->problem->value_dim;
+    const int partial = g->first < rb->all_lo || g->first + n > rb->all_hi;
+    float piece[2 * FIA_STREAM_KEYS * FIA_STREAM_ROWS], alpha[16], *scores = piece + g->slot * padded;
+    unsigned char kept[FIA_STREAM_KEYS];
+    int i, r;
+    fia_stream_dots_of_(w, g, k, index, scores, next_k);
+    for (i = 0; i < g->slot * padded; ++i) piece[i] = -FIA_INF_;
+    for (i = (g->slot + n) * padded; i < FIA_STREAM_KEYS * padded; ++i) piece[i] = -FIA_INF_;
+    if (partial) fia_stream_modify_(rb, g, padded, scores, kept);
+    for (i = 0; i < n * padded && !partial; ++i) scores[i] = scores[i] < FIA_KEPT_MIN_ ? FIA_KEPT_MIN_ : scores[i];
+    if (fia_softmax_piece_(&sb->state, padded, piece, alpha))
+        for (r = 0; r < rb->rows; ++r) {
+            if (alpha[r] == 1.0f) continue;
+            fia_scale_row_(fia_stream_out_(w, k) + (ptrdiff_t)r * dim, alpha[r], dim);
+            sb->weight_sum[r] *= alpha[r];
+            sb->offset_sum[r] *= alpha[r];
+        }
+    fia_stream_scale_weights_(w, g, sb, padded, scores);
+    fia_stream_add_values_(w, g, k, padded, scores, partial ? kept : NULL, next_v);
+}
+
+/* Chunk state of a row block -> partial, with V's channel scales and offsets. */
+static void fia_stream_export_(const fia_worker_ *w, int k, fia_partial_ part) {
+    const fia_stream_block_ *sb = fia_stream_block_at_(w, k);
+    const int rows = w->blocks[k].rows;
+    const fia_scales_ v = fia_scales_of_(w->problem, w->io, FIA_OF_VALUE);
+    memcpy(part.m, sb->state.m, (size_t)rows * sizeof(float));
+    memcpy(part.l, sb->state.l, (size_t)rows * sizeof(float));
+    memcpy(part.o, fia_stream_out_(w, k), (size_t)(rows * w->problem->value_dim) * sizeof(float));
+    fia_export_channels_(w, w->blocks + k, part, sb->weight_sum, fia_per_token_(v.offset) ? sb->offset_sum : NULL);
+}
+
+/* All row blocks of a rectangle against keys [first, end) of one chunk: piece outer, heads inner. */
+static void fia_stream_chunk_(fia_worker_ *w, const fia_rect_ *rect, const fia_unit_ *u, int64_t first, int64_t end) {
+    const int64_t grid = fia_grid_(w->plan, u->sequence);
+    int64_t next, lo, hi;
+    int k;
+    for (; first < end; first = next) {
+        next = fia_min_(end, (fia_floor_div_(grid + first, FIA_STREAM_KEYS) + 1) * FIA_STREAM_KEYS - grid);
+        w->gather[0].slot = (int)(grid + first - fia_floor_div_(grid + first, FIA_STREAM_KEYS) * FIA_STREAM_KEYS);
+        fia_gather_find_(&w->gather[0], w->plan->keys, first, next - first);
+        for (k = rect->first; k < rect->end; ++k) {
+            static const fia_prefetch nothing = {NULL, 0, 0};
+            lo = w->blocks[k].any_lo;
+            hi = w->blocks[k].any_hi;
+            if (lo >= next || hi <= first) continue;
+            if (!fia_gather_head_(&w->gather[0], w->blocks[k].kv_head)) break;
+            fia_stream_piece_(w, &w->gather[0], k, &nothing, &nothing);
+        }
+    }
+}
+
+static void fia_attend_stream_(fia_worker_ *w, const fia_unit_ *u, const fia_rect_ *rect) {
+    const fia_plan *plan = w->plan;
+    int64_t lo, hi, c, c_end, from, to;
+    int k;
+    fia_rect_bounds_(w, rect, &lo, &hi);
+    fia_chunk_range_(plan, u->sequence, lo, hi, &c, &c_end);
+    for (k = rect->first; k < rect->end; ++k) {
+        fia_stream_begin_rows_(w, k);
+        fia_partial_clear_(fia_fold_at_(w, k, w->blocks[k].rows), w->blocks[k].rows, w->problem->value_dim);
+    }
+    for (c = fia_max_(c, rect->chunk), c_end = fia_min_(c_end, rect->chunk_end); c < c_end; ++c) {
+        fia_chunk_keys_(plan, u->sequence, c, &from, &to);
+        for (k = rect->first; k < rect->end; ++k) fia_stream_begin_chunk_(w, k);
+        fia_stream_chunk_(w, rect, u, fia_max_(from, lo), fia_min_(to, hi));
+        for (k = rect->first; k < rect->end; ++k) {
+            const fia_partial_ part = fia_partial_at_(w->part.m, w->blocks[k].rows);
+            if (w->blocks[k].any_lo >= to || w->blocks[k].any_hi <= from) continue;
+            fia_stream_export_(w, k, part);
+            fia_chunk_done_(w, rect, k, c, part);
+        }
+    }
+    fia_rect_done_(w, rect);
+}
+
+/* ---- phase 1: attend ---- */
+
+static void fia_attend_rect_(fia_worker_ *w, const fia_unit_ *u, const fia_rect_ *rect) {
+    int k;
+    if (rect->first >= rect->end) return;
+    for (k = rect->first; k < rect->end; ++k) fia_row_block_make_(w, u, k, w->blocks + k);
+    for (k = 0; k < 2; ++k) fia_keys_call_(w->job, u->sequence, u->token, u->kv_head, &w->gather[k].call);
+    if (u->sequence->family == FIA_FAMILY_STREAM) fia_attend_stream_(w, u, rect);
+    else fia_attend_tiles_(w, u, rect);
+}
+
+/* Padding rows of a sequence (packed: of the whole tensor): 0 and lse_empty. */
+static void fia_fill_item_(const fia_worker_ *w, int64_t index) {
+    const fia_problem *p = w->problem;
+    const int64_t n = w->io->n_sequences;
+    int64_t row = 0, end = p->q_packed ? p->total_q : p->max_q_len;
+    int h;
+    if (p->q_packed && n > 0) row = w->job->sequences[n - 1].q_start + w->job->sequences[n - 1].q_len;
+    if (!p->q_packed) row = w->job->sequences[index].q_len;
+    memset(w->part.m, 0, w->job->layout.partial_floats * sizeof(float));
+    for (; row < end; ++row)
+        for (h = 0; h < p->n_q_heads; ++h) {
+            char *out = (char *)w->io->out + (p->q_packed ? 0 : index * p->out.sequence_bytes) + h * p->out.head_bytes + row * p->out.row_bytes;
+            w->plan->codec_out->store(out, w->part.m, p->value_dim, NULL, NULL, p->out.params);
+            if (p->want_lse)
+                memcpy((char *)w->io->lse + (p->q_packed ? 0 : index * p->lse_sequence_bytes) + h * p->lse_head_bytes + row * p->lse_row_bytes,
+                       &p->lse_empty, sizeof(float));
+        }
+}
+
+/* Cuts that begin at or before item i. */
+static int64_t fia_cuts_before_(const fia_bound_job_ *b, int64_t item) {
+    int64_t low = 0, high = b->header->n_cuts;
+    while (low < high) {
+        const int64_t mid = (low + high) / 2;
+        if (b->cuts[mid].unit + mid + 1 <= item) low = mid + 1;
+        else high = mid;
+    }
+    return low;
+}
+
+/* An item: a unit, or what lies between two of its cuts; at most three rectangles. */
+static void fia_attend_item_(fia_worker_ *w, int64_t item) {
+    const fia_bound_job_ *b = w->job;
+    const fia_header_ *h = b->header;
+    const int64_t before = fia_cuts_before_(b, item), unit = item - before;
+    const fia_cut_ *begin = before > 0 && b->cuts[before - 1].unit == unit ? b->cuts + before - 1 : NULL;
+    const fia_cut_ *end = before < h->n_cuts && b->cuts[before].unit == unit ? b->cuts + before : NULL;
+    fia_unit_ u;
+    fia_rect_ rect;
+    int block = begin ? begin->block : 0, last;
+    fia_unit_at_(b, unit, &u);
+    last = end ? end->block : u.blocks;
+    rect.chunk = begin ? begin->chunk : 0;
+    rect.chunk_end = INT64_MAX;
+    if (h->by_chunks) {
+        rect.first = 0;
+        rect.end = u.blocks;
+        rect.chunk_end = end ? end->chunk : INT64_MAX;
+        rect.ordinal = h->n_cut_blocks ? 0 : -1;
+        fia_attend_rect_(w, &u, &rect);
+        return;
+    }
+    if (rect.chunk > 0) {
+        rect.first = block;
+        rect.end = ++block;
+        rect.ordinal = begin->ordinal;
+        if (end && end->block == rect.first) rect.chunk_end = end->chunk;
+        fia_attend_rect_(w, &u, &rect);
+    }
+    rect.first = block;
+    rect.end = last;
+    rect.chunk = 0;
+    rect.chunk_end = INT64_MAX;
+    rect.ordinal = -1;
+    fia_attend_rect_(w, &u, &rect);
+    if (end && end->chunk > 0 && end->block >= block) {
+        rect.first = end->block;
+        rect.end = end->block + 1;
+        rect.chunk_end = end->chunk;
+        rect.ordinal = end->ordinal;
+        fia_attend_rect_(w, &u, &rect);
+    }
+}
+
+/* ---- phase 2: fold ---- */
+
+/* A row block that was cut between chunks: slot 0 holds the fold of its first chunks, each later chunk stands apart. */
+static void fia_fold_item_(fia_worker_ *w, int64_t ordinal) {
+    const fia_bound_job_ *b = w->job;
+    const fia_cut_block_ *cut = b->cut_blocks + ordinal;
+    fia_row_block_ *rb = w->blocks;
+    fia_partial_ into;
+    fia_unit_ u;
+    int64_t c, first, end;
+    fia_unit_at_(b, cut->unit, &u);
+    fia_row_block_make_(w, &u, cut->block, rb);
+    fia_chunk_range_(b->plan, u.sequence, rb->any_lo, rb->any_hi, &first, &end);
+    into = fia_pool_slot_(b, ordinal, 0, rb->rows);
+    for (c = fia_max_(first, cut->chunk); c < end; ++c)
+        fia_partial_fold_(into, fia_pool_slot_(b, ordinal, c, rb->rows), rb->rows, w->problem->value_dim);
+    fia_finish_rows_(w, rb, into);
+}
+
+/* ==== R14 context ============================================================================ */
+/* The kernel tables of this body, the built-in context, and what the CPU has. */
+
+static const fia_codec *const fia_codecs_[] = {&fia_codec_f32_, &fia_codec_f16_, &fia_codec_bf16_, NULL};
+static const fia_keys *const fia_key_forms_[] = {&fia_keys_strided_, &fia_keys_list_, &fia_keys_paged_, NULL};
+static const fia_stream *const fia_streams_[] = {&fia_stream_f32_, &fia_stream_f16_, &fia_stream_bf16_, NULL};
+static const fia_tile *const fia_tiles_[] = {&fia_tile_lanes_, NULL};
+
+#define FIA_TEXT_(x) #x
+#define FIA_TARGET_TEXT_(x) FIA_TEXT_(x)
+
+static const fia_kernels fia_kernels_built_in_ = {FIA_VERSION, sizeof(fia_plan), FIA_TARGET_TEXT_(FIA_TARGET), "fia",
+                                                  fia_codecs_, fia_key_forms_, fia_streams_, fia_tiles_};
+
+#ifdef FIA_BACKEND_H
+#define FIA_BACKEND_OF_BUILD_ (&fia_backend_of_build)
+#else
+#define FIA_BACKEND_OF_BUILD_ NULL
+#endif
+
+static const fia_context fia_context_built_in_ = {1, 0, {&fia_kernels_built_in_}, FIA_BACKEND_OF_BUILD_};
+
+static const fia_context *fia_context_or_default_(const fia_context *context) { return context ? context : &fia_context_built_in_; }
+
+FIA_API void fia_context_init(fia_context *context) { *context = fia_context_built_in_; }
+
+FIA_API fia_status fia_context_add(fia_context *context, const fia_kernels *table, fia_report *report) {
+    if (!context) return fia_refuse_text_(report, "context", "NULL", "must point to a context");
+    if (!table) return fia_refuse_text_(report, "table", "NULL", "must point to kernel tables");
+    if (table->version != FIA_VERSION) return fia_refuse_(report, "table->version", table->version, "this build has #", FIA_VERSION, 0);
+    if (table->plan_bytes != sizeof(fia_plan))
+        return fia_refuse_(report, "table->plan_bytes", table->plan_bytes, "this build has #", (int64_t)sizeof(fia_plan), 0);
+    if (context->n_tables >= FIA_MAX_TABLES)
+        return fia_refuse_(report, "context->n_tables", context->n_tables, "a context holds at most # tables", FIA_MAX_TABLES, 0);
+    context->table[context->n_tables++] = table;
+    return fia_ok_(report);
+}
+
+/* Look-ups: the table that was added last wins. */
+static const fia_codec *fia_find_codec_(const fia_context *context, fia_dtype dtype) {
+    int t;
+    for (t = context->n_tables - 1; t >= 0; --t) {
+        const fia_codec *const *c = context->table[t]->codecs;
+        for (; c && *c; ++c)
+            if ((*c)->dtype == dtype) return *c;
+    }
+    return NULL;
+}
+
+static const fia_keys *fia_find_keys_(const fia_context *context, int32_t code) {
+    int t;
+    for (t = context->n_tables - 1; t >= 0; --t) {
+        const fia_keys *const *k = context->table[t]->keys;
+        for (; k && *k; ++k)
+            if ((*k)->code == code) return *k;
+    }
+    return NULL;
+}
+
+/* The stream kernel of a stored type; without one, rows are widened for the f32 kernel. */
+static const fia_stream *fia_find_stream_(const fia_context *context, fia_dtype dtype) {
+    int t;
+    for (t = context->n_tables - 1; t >= 0; --t) {
+        const fia_stream *const *s = context->table[t]->streams;
+        for (; s && *s; ++s)
+            if ((*s)->dtype == dtype) return *s;
+    }
+    return &fia_stream_f32_;
+}
+
+static const fia_tile *fia_find_tile_(const fia_context *context, const fia_problem *p) {
+    const fia_tile *best = NULL;
+    int t, score, best_score = 0;
+    for (t = context->n_tables - 1; t >= 0; --t) {
+        const fia_tile *const *k = context->table[t]->tiles;
+        for (; k && *k; ++k) {
+            if ((*k)->takes_scales && (fia_per_channel_(&p->key_offset) || fia_per_channel_(&p->value_offset))) continue;
+            if ((*k)->rows > FIA_MAX_ROWS_ || (*k)->rows < 1) continue;
+            score = (*k)->serves(p);
+            if (score > best_score) {
+                best = *k;
+                best_score = score;
+            }
+        }
+    }
+    return best;
+}
+
+/* ---- the CPU ---- */
+
+#if defined(__GNUC__) && (defined(__x86_64__) || defined(__i386__))
+#include <cpuid.h>
+
+static uint32_t fia_xcr0_(void) {
+    uint32_t low, high;
+    __asm__ volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
+    return low;
+}
+
+/* Feature bits: Intel SDM vol. 2A, CPUID leaves 1, 7 and 7.1; register state: XCR0. */
+static void fia_cpu_detect_here_(fia_cpu *cpu) {
+    uint32_t a, b, c, d, xcr0 = 0, a71 = 0;
+    int ymm, zmm, tiles;
+    if (!__get_cpuid(1, &a, &b, &c, &d)) return;
+    cpu->sse2 = (d >> 26) & 1;
+    cpu->v2 = cpu->sse2 && (c >> 20 & 1) && (c >> 23 & 1) && (c >> 9 & 1); /* SSE4.2, POPCNT, SSSE3 */
+    if (c >> 27 & 1) xcr0 = fia_xcr0_();
+    ymm = (xcr0 & 0x06) == 0x06;
+    zmm = (xcr0 & 0xe6) == 0xe6;
+    tiles = (xcr0 & 0x60000) == 0x60000;
+    cpu->v3 = cpu->v2 && ymm && (c >> 12 & 1) && (c >> 29 & 1) && (c >> 22 & 1); /* FMA, F16C, MOVBE */
+    if (!__get_cpuid_count(7, 0, &a, &b, &c, &d)) {
+        cpu->v3 = 0;
+        return;
+    }
+    cpu->v3 = cpu->v3 && (b >> 5 & 1) && (b >> 3 & 1) && (b >> 8 & 1); /* AVX2, BMI1, BMI2 */
+    cpu->v4 = cpu->v3 && zmm && (b >> 16 & 1) && (b >> 17 & 1) && (b >> 28 & 1) && (b >> 30 & 1) && (b >> 31 & 1);
+    cpu->avx512_vnni = cpu->v4 && (c >> 11 & 1);
+    cpu->avx512_fp16 = cpu->v4 && (d >> 23 & 1);
+    cpu->amx_bf16 = tiles && (d >> 22 & 1) && (d >> 24 & 1);
+    cpu->amx_int8 = tiles && (d >> 25 & 1) && (d >> 24 & 1);
+    if (a >= 1 && __get_cpuid_count(7, 1, &a71, &b, &c, &d)) {
+        cpu->avx_vnni = cpu->v3 && (a71 >> 4 & 1);
+        cpu->avx512_bf16 = cpu->v4 && (a71 >> 5 & 1);
+    }
+}
+#elif defined(__aarch64__) && defined(__linux__)
+#include <sys/auxv.h>
+
+/* Bits of AT_HWCAP and AT_HWCAP2: Linux, Documentation/arch/arm64/elf_hwcaps.rst. */
+static void fia_cpu_detect_here_(fia_cpu *cpu) {
+    const unsigned long cap = getauxval(16), cap2 = getauxval(26);
+    cpu->neon = cap >> 1 & 1;
+    cpu->fp16 = cap >> 10 & 1;
+    cpu->dotprod = cap >> 20 & 1;
+    cpu->sve = cap >> 22 & 1;
+    cpu->fhm = cap >> 23 & 1;
+    cpu->i8mm = cap2 >> 13 & 1;
+    cpu->bf16 = cap2 >> 14 & 1;
+}
+#else
+static void fia_cpu_detect_here_(fia_cpu *cpu) { (void)cpu; }
+#endif
+
+FIA_API void fia_cpu_detect(fia_cpu *cpu) {
+    memset(cpu, 0, sizeof(*cpu));
+    fia_cpu_detect_here_(cpu);
+}
+
+/* ==== R15 engine api ========================================================================= */
+/* Validation, plan, the thin forms of a run, explain and merge. */
+
+FIA_API uint32_t fia_version(void) { return FIA_VERSION; }
+
+FIA_API const char *fia_status_text(fia_status status) {
+    switch (status) {
+    case FIA_OK: return "ok";
+    case FIA_ERR_ARGUMENT: return "wrong argument";
+    case FIA_ERR_NOT_IN_BUILD: return "not in this build";
+    case FIA_ERR_BACKEND: return "backend failed";
+    }
+    return "unknown status";
+}
+
+FIA_API void fia_problem_init(fia_problem *problem) {
+    fia_problem *p = problem;
+    memset(p, 0, sizeof(*p));
+    p->n_sequences = 1;
+    p->n_q_heads = p->n_kv_heads = 1;
+    p->query.dtype = p->query_rope.dtype = p->key.dtype = p->key_rope.dtype = p->value.dtype = p->out.dtype = FIA_F32;
+    p->scale = fia_bits_float_(0x7fc00000u);
+    p->window_left = p->window_right = FIA_UNBOUNDED;
+    p->lse_empty = -FIA_INF_;
+}
+
+FIA_API void fia_io_init(fia_io *io) {
+    memset(io, 0, sizeof(*io));
+    io->n_sequences = 1;
+    io->list_bytes = (ptrdiff_t)sizeof(void *);
+}
+
+/* ---- validation: what a plan is refused for, field by field ---- */
+
+typedef struct fia_range_ {
+    const char *name;
+    int64_t value, low, high;
+} fia_range_;
+
+static fia_status fia_check_ranges_(fia_report *report, const fia_range_ *range, size_t n) {
+    size_t i;
+    for (i = 0; i < n; ++i)
+        if (range[i].value < range[i].low || range[i].value > range[i].high)
+            return fia_refuse_(report, range[i].name, range[i].value, "must lie in [#, #]", range[i].low, range[i].high);
+    return FIA_OK;
+}
+
+#define FIA_CHECK_RANGES_(report, table) fia_check_ranges_(report, table, sizeof(table) / sizeof((table)[0]))
+
+enum { FIA_MAX_DIM_ = 1 << 16, FIA_MAX_HEADS_ = 1 << 20 };
+
+static fia_status fia_check_sizes_(const fia_problem *p, fia_report *report) {
+    const int64_t most = FIA_SPAN_LIMIT_;
+    const fia_range_ table[] = {{"n_sequences", p->n_sequences, 0, most},
+                                {"max_q_len", p->max_q_len, 0, most},
+                                {"max_kv_len", p->max_kv_len, 0, most},
+                                {"q_packed", p->q_packed, 0, 1},
+                                {"kv_packed", p->kv_packed, 0, 1},
+                                {"total_q", p->q_packed ? p->total_q : 0, 0, most},
+                                {"total_kv", p->kv_packed ? p->total_kv : 0, 0, most},
+                                {"n_q_heads", p->n_q_heads, 1, FIA_MAX_HEADS_},
+                                {"n_kv_heads", p->n_kv_heads, 1, FIA_MAX_HEADS_},
+                                {"dim", p->dim, 1, FIA_MAX_DIM_},
+                                {"rope_dim", p->rope_dim, 0, FIA_MAX_DIM_},
+                                {"value_dim", p->value_dim, 1, FIA_MAX_DIM_},
+                                {"value_in_key", p->value_in_key, 0, 1},
+                                {"q_lengths", p->q_lengths, FIA_LENGTHS_EACH, FIA_LENGTHS_STARTS},
+                                {"kv_lengths", p->kv_lengths, FIA_LENGTHS_EACH, FIA_LENGTHS_STARTS},
+                                {"pin_family", p->pin_family, FIA_FAMILY_AUTO, FIA_FAMILY_TILE},
+                                {"causal", p->causal, 0, 1},
+                                {"align", p->align, FIA_ALIGN_BOTTOM_RIGHT, FIA_ALIGN_TOP_LEFT},
+                                {"bias_before_scale", p->bias_before_scale, 0, 1},
+                                {"want_lse", p->want_lse, 0, 1},
+                                {"fill_padding", p->fill_padding, 0, 1},
+                                {"exact", p->exact, 0, 1},
+                                {"reserved", p->reserved, 0, 0},
+                                {"pin_chunk", p->pin_chunk, 0, most}};
+    if (FIA_CHECK_RANGES_(report, table)) return FIA_ERR_ARGUMENT;
+    if (p->n_q_heads % p->n_kv_heads)
+        return fia_refuse_(report, "n_q_heads", p->n_q_heads, "must be a multiple of n_kv_heads #", p->n_kv_heads, 0);
+    if (p->value_in_key && p->value_dim > p->dim)
+        return fia_refuse_(report, "value_dim", p->value_dim, "a value inside the key has at most dim # elements", p->dim, 0);
+    if (p->kv_packed && p->keys != FIA_KEYS_STRIDED) return fia_refuse_(report, "kv_packed", 1, "only strided keys are packed", 0, 0);
+    if (!(p->scale != p->scale) && !(p->scale <= FLT_MAX && p->scale >= -FLT_MAX))
+        return fia_refuse_text_(report, "scale", "infinite", "must be finite, or NaN for 1 / sqrt(D + Dr)");
+    if (!(p->softcap >= 0.0f && p->softcap <= FLT_MAX))
+        return fia_refuse_text_(report, "softcap", p->softcap < 0.0f ? "negative" : "not finite", "must be 0 (off) or positive and finite");
+    return FIA_OK;
+}
+
+/* A codec for a view, or why there is none. */
+static fia_status fia_check_codec_(const fia_context *context, const char *name, fia_dtype dtype, const fia_codec **codec, fia_report *report) {
+    *codec = fia_find_codec_(context, dtype);
+    if (*codec) return FIA_OK;
+    if (dtype == FIA_I8 || (dtype >= FIA_I4 && dtype <= FIA_HIF8))
+        return fia_lacks_(report, name, fia_dtype_text(dtype), "this element type needs fia_quant.h");
+    if (dtype >= FIA_DTYPE_USER) return fia_lacks_(report, name, "an added element type", "no table of this context has its codec");
+    return fia_refuse_text_(report, name, fia_dtype_text(dtype), "must be f32, f16 or bf16, or a type with a codec");
+}
+
+/* One stride: a multiple of `unit`, and a span that cannot overflow. */
+static fia_status fia_check_stride_(fia_report *report, const char *view, const char *field, ptrdiff_t stride, int64_t count, int64_t unit) {
+    char name[64];
+    fia_text_ t;
+    const int64_t size = stride == PTRDIFF_MIN ? INT64_MAX : stride < 0 ? -(int64_t)stride : (int64_t)stride;
+    if (stride != PTRDIFF_MIN && size % unit == 0 && (count < 2 || fia_mul_(count - 1, size) >= 0) && fia_mul_(fia_max_(count - 1, 0), size) <= FIA_SPAN_LIMIT_)
+        return FIA_OK;
+    t.at = name;
+    t.room = sizeof(name);
+    t.used = 0;
+    fia_text_str_(&t, view);
+    fia_text_char_(&t, '.');
+    fia_text_str_(&t, field);
+    if (size % unit) return fia_refuse_(report, name, stride, "must be a multiple of # bytes", unit, 0);
+    return fia_refuse_(report, name, stride, "the tensor would span more than 2^60 bytes (# steps of this stride)", count, 0);
+}
+
+typedef struct fia_view_check_ {
+    const char *name;
+    fia_view *view;
+    int32_t elements;
+    int64_t outer, heads, rows;
+    int output, pieces_allowed;
+} fia_view_check_;
+
+static fia_status fia_check_view_name_(fia_report *report, const char *view, const char *field, int64_t value, const char *allowed, int64_t a) {
+    char name[64];
+    fia_text_ t;
+    t.at = name;
+    t.room = sizeof(name);
+    t.used = 0;
+    fia_text_str_(&t, view);
+    fia_text_str_(&t, field);
+    return fia_refuse_(report, name, value, allowed, a, 0);
+}
+
+static fia_status fia_check_view_(const fia_context *context, const fia_view_check_ *c, const fia_codec **codec, fia_report *report) {
+    fia_view *v = c->view;
+    char name[48];
+    fia_text_ t;
+    int64_t unit;
+    int i;
+    t.at = name;
+    t.room = sizeof(name);
+    t.used = 0;
+    fia_text_str_(&t, c->name);
+    fia_text_str_(&t, ".dtype");
+    if (fia_check_codec_(context, name, v->dtype, codec, report)) return report ? report->status : *codec ? FIA_OK : FIA_ERR_ARGUMENT;
+    unit = (*codec)->row_bytes ? (*codec)->alignment : (*codec)->granule_bytes;
+    if (c->elements % (*codec)->granule)
+        return fia_check_view_name_(report, c->name, " elements", c->elements, "must be a multiple of # for this element type", (*codec)->granule);
+    if (v->piece_elements < 0 || (v->piece_elements > 0 && (!c->pieces_allowed || v->piece_elements % (*codec)->granule)))
+        return fia_check_view_name_(report, c->name, ".piece_elements", v->piece_elements,
+                                    c->pieces_allowed ? "must be 0 or a positive multiple of #" : "must be 0 here (#)", (*codec)->granule);
+    if (fia_check_stride_(report, c->name, "sequence_bytes", v->sequence_bytes, c->outer, unit) ||
+        fia_check_stride_(report, c->name, "head_bytes", v->head_bytes, c->heads, unit) ||
+        fia_check_stride_(report, c->name, "row_bytes", v->row_bytes, c->rows, unit) ||
+        fia_check_stride_(report, c->name, "piece_bytes", v->piece_bytes, v->piece_elements ? c->elements : 0, unit))
+        return FIA_ERR_ARGUMENT;
+    if (c->output && !(*codec)->store) return fia_refuse_text_(report, name, fia_dtype_text(v->dtype), "this element type is never an output");
+    if ((*codec)->check) {
+        char text[160];
+        text[0] = 0;
+        if ((*codec)->check(v, c->elements, text, sizeof(text))) return fia_refuse_text_(report, c->name, "not what its codec takes", text);
+    } else {
+        for (i = 0; i < (int)sizeof(v->params); ++i)
+            if (v->params[i]) return fia_check_view_name_(report, c->name, ".params", v->params[i], "must be zero for this element type (byte value)", 0);
+    }
+    return FIA_OK;
+}
+
+/* Two rows of the output may not be one. */
+static fia_status fia_check_distinct_(const fia_problem *p, fia_report *report) {
+    if (p->n_q_heads > 1 && p->out.head_bytes == 0) return fia_refuse_(report, "out.head_bytes", 0, "heads of the output must not coincide", 0, 0);
+    if (p->max_q_len > 1 && p->out.row_bytes == 0) return fia_refuse_(report, "out.row_bytes", 0, "rows of the output must not coincide", 0, 0);
+    if (!p->q_packed && p->n_sequences > 1 && p->max_q_len > 0 && p->out.sequence_bytes == 0)
+        return fia_refuse_(report, "out.sequence_bytes", 0, "sequences of the output must not coincide", 0, 0);
+    return FIA_OK;
+}
+
+static fia_status fia_check_views_(const fia_context *context, fia_plan *plan, fia_report *report) {
+    fia_problem *p = &plan->problem;
+    const int64_t q_outer = p->q_packed ? 1 : p->n_sequences, q_rows = p->q_packed ? p->total_q : p->max_q_len;
+    const int paged = p->keys != FIA_KEYS_STRIDED && p->keys != FIA_KEYS_LIST;
+    const int64_t k_outer = paged ? p->n_pages : p->keys == FIA_KEYS_LIST || p->kv_packed ? 1 : p->n_sequences;
+    const int64_t k_rows = paged ? p->page_size : p->kv_packed ? p->total_kv : p->max_kv_len;
+    const fia_view_check_ table[] = {{"query", &p->query, p->dim, q_outer, p->n_q_heads, q_rows, 0, 0},
+                                     {"key", &p->key, p->dim, k_outer, p->n_kv_heads, k_rows, 0, 1},
+                                     {"out", &p->out, p->value_dim, q_outer, p->n_q_heads, q_rows, 1, 0},
+                                     {"value", &p->value, p->value_dim, k_outer, p->n_kv_heads, k_rows, 0, 1},
+                                     {"query_rope", &p->query_rope, p->rope_dim, q_outer, p->n_q_heads, q_rows, 0, 0},
+                                     {"key_rope", &p->key_rope, p->rope_dim, k_outer, p->n_kv_heads, k_rows, 0, 1}};
+    const fia_codec **const codec[] = {&plan->codec_q, &plan->codec_k, &plan->codec_out, &plan->codec_v, &plan->codec_q_rope, &plan->codec_k_rope};
+    fia_report local;
+    int i;
+    if (!report) report = &local;
+    for (i = 0; i < 6; ++i) {
+        if (i == 3 && p->value_in_key) continue;
+        if (i >= 4 && !p->rope_dim) continue;
+        if (fia_check_view_(context, &table[i], codec[i], report)) return report->status;
+    }
+    if (p->value_in_key) plan->codec_v = plan->codec_k;
+    if (p->value_in_key && p->value_dim % plan->codec_k->granule)
+        return fia_refuse_(report, "value_dim", p->value_dim, "must be a multiple of # for this element type", plan->codec_k->granule, 0);
+    return fia_check_distinct_(p, report);
+}
+
+static fia_status fia_check_mask_view_(const char *name, const fia_mask_view *v, const fia_problem *p, int drop, fia_report *report) {
+    const int is_float = v->dtype == FIA_F32 || v->dtype == FIA_F16 || v->dtype == FIA_BF16;
+    const int is_byte = v->dtype == FIA_BOOL || v->dtype == FIA_I8 || v->dtype == FIA_U8;
+    const int64_t unit = fia_float_bytes_(v->dtype);
+    if (v->dtype == FIA_NONE) return FIA_OK;
+    if (drop ? !is_byte : !is_float)
+        return fia_refuse_text_(report, name, fia_dtype_text(v->dtype), drop ? "the dtype must be bool, i8 or u8" : "the dtype must be f32, f16 or bf16");
+    if (v->rows < 0) return fia_check_view_name_(report, name, ".rows", v->rows, "must not be negative", 0);
+    if (v->keys < 0) return fia_check_view_name_(report, name, ".keys", v->keys, "must not be negative", 0);
+    if (v->reserved) return fia_check_view_name_(report, name, ".reserved", v->reserved, "must be 0", 0);
+    if (fia_check_stride_(report, name, "sequence_bytes", v->sequence_bytes, p->n_sequences, unit) ||
+        fia_check_stride_(report, name, "head_bytes", v->head_bytes, p->n_q_heads, unit) ||
+        fia_check_stride_(report, name, "row_bytes", v->row_bytes, v->rows, unit))
+        return FIA_ERR_ARGUMENT;
+    return FIA_OK;
+}
+
+static fia_status fia_check_float_(const char *name, fia_dtype dtype, fia_report *report) {
+    if (dtype == FIA_NONE || dtype == FIA_F32 || dtype == FIA_F16 || dtype == FIA_BF16) return FIA_OK;
+    return fia_refuse_text_(report, name, fia_dtype_text(dtype), "must be f32, f16 or bf16, or none");
+}
+
+static fia_status fia_check_scale_view_(const char *name, const fia_scale_view *v, int tokens, int channels, int paged, fia_report *report) {
+    const int64_t unit = fia_float_bytes_(v->dtype);
+    if (fia_check_float_(name, v->dtype, report)) return FIA_ERR_ARGUMENT;
+    if (v->dtype == FIA_NONE) return FIA_OK;
+    if (v->paged != 0 && (v->paged != 1 || !paged)) return fia_check_view_name_(report, name, ".paged", v->paged, "must be 0, or 1 with paged keys", 0);
+    if (v->token_bytes && (!tokens || v->channel_bytes))
+        return fia_check_view_name_(report, name, ".token_bytes", v->token_bytes, tokens ? "must be 0 where channel_bytes is not" : "must be 0 here", 0);
+    if (v->channel_bytes && !channels) return fia_check_view_name_(report, name, ".channel_bytes", v->channel_bytes, "must be 0 here", 0);
+    if (fia_check_stride_(report, name, "sequence_bytes", v->sequence_bytes, 1, unit) || fia_check_stride_(report, name, "head_bytes", v->head_bytes, 1, unit) ||
+        fia_check_stride_(report, name, "token_bytes", v->token_bytes, 1, unit) || fia_check_stride_(report, name, "channel_bytes", v->channel_bytes, 1, unit))
+        return FIA_ERR_ARGUMENT;
+    return FIA_OK;
+}
+
+static fia_status fia_check_modifiers_(const fia_problem *p, fia_report *report) {
+    const int paged = p->keys == FIA_KEYS_PAGED || p->keys >= FIA_KEYS_USER;
+    if (fia_check_mask_view_("bias", &p->bias, p, 0, report) || fia_check_mask_view_("additive_mask", &p->additive_mask, p, 0, report) ||
+        fia_check_mask_view_("drop_mask", &p->drop_mask, p, 1, report) || fia_check_float_("mask_factor", p->mask_factor, report) ||
+        fia_check_float_("alibi_slopes", p->alibi_slopes, report) || fia_check_float_("sinks", p->sinks, report) ||
+        fia_check_scale_view_("query_scale", &p->query_scale, 1, 0, 0, report) || fia_check_scale_view_("key_scale", &p->key_scale, 1, 1, paged, report) ||
+        fia_check_scale_view_("key_offset", &p->key_offset, 1, 1, paged, report) ||
+        fia_check_scale_view_("value_scale", &p->value_scale, 1, 1, paged, report) ||
+        fia_check_scale_view_("value_offset", &p->value_offset, 1, 1, paged, report) ||
+        fia_check_scale_view_("out_scale", &p->out_scale, 0, 1, 0, report) || fia_check_scale_view_("out_offset", &p->out_offset, 0, 1, 0, report))
+        return FIA_ERR_ARGUMENT;
+    if (p->mask_factor != FIA_NONE && p->additive_mask.dtype == FIA_NONE)
+        return fia_refuse_text_(report, "mask_factor", "given", "it multiplies additive_mask, which is absent");
+    if (p->value_in_key && (p->value_scale.dtype != FIA_NONE || p->value_offset.dtype != FIA_NONE))
+        return fia_refuse_text_(report, p->value_scale.dtype != FIA_NONE ? "value_scale" : "value_offset", "given", "a value inside the key has the key's");
+    if (p->want_lse && (fia_check_stride_(report, "lse", "sequence_bytes", p->lse_sequence_bytes, p->q_packed ? 1 : p->n_sequences, 4) ||
+                        fia_check_stride_(report, "lse", "head_bytes", p->lse_head_bytes, p->n_q_heads, 4) ||
+                        fia_check_stride_(report, "lse", "row_bytes", p->lse_row_bytes, p->q_packed ? p->total_q : p->max_q_len, 4)))
+        return FIA_ERR_ARGUMENT;
+    return FIA_OK;
+}
+
+static fia_status fia_check_key_form_(const fia_context *context, fia_plan *plan, fia_report *report) {
+    const fia_problem *p = &plan->problem;
+    const fia_range_ table[] = {{"page_size", p->page_size, 1, FIA_SPAN_LIMIT_},
+                                {"n_pages", p->n_pages, 0, INT32_MAX},
+                                {"table_columns", p->table_columns, 0, FIA_SPAN_LIMIT_}};
+    int64_t room;
+    plan->keys = fia_find_keys_(context, p->keys);
+    if (!plan->keys && p->keys >= FIA_KEYS_USER) {
+        fia_lacks_(report, "keys", "an added key form", "no table of this context has it");
+        return FIA_ERR_NOT_IN_BUILD;
+    }
+    if (!plan->keys) return fia_refuse_(report, "keys", p->keys, "must be a FIA_KEYS_* code", 0, 0);
+    if (p->keys != FIA_KEYS_PAGED) return FIA_OK;
+    if (FIA_CHECK_RANGES_(report, table)) return FIA_ERR_ARGUMENT;
+    room = fia_mul_(p->table_columns, p->page_size);
+    if (room >= 0 && p->max_kv_len > room)
+        return fia_refuse_(report, "max_kv_len", p->max_kv_len, "the block table has room for # keys", room, 0);
+    return FIA_OK;
+}
+
+/* ---- plan ---- */
+
+/* Windows past every position are no windows; the default scale. */
+static void fia_normalise_(fia_problem *p) {
+    if (p->window_left > FIA_SPAN_LIMIT_) p->window_left = FIA_UNBOUNDED;
+    if (p->window_right > FIA_SPAN_LIMIT_) p->window_right = FIA_UNBOUNDED;
+    p->window_left = fia_max_(p->window_left, -FIA_SPAN_LIMIT_);
+    p->window_right = fia_max_(p->window_right, -FIA_SPAN_LIMIT_);
+    if (p->scale != p->scale) p->scale = (float)(1.0 / sqrt((double)p->dim + p->rope_dim));
+}
+
+/* Partials that a run may need: DESIGN's pool, from shapes alone. */
+static void fia_plan_pool_(fia_plan *plan) {
+    const fia_problem *p = &plan->problem;
+    const int64_t keys = plan->keys->entries ? plan->keys->entries(p) : p->max_kv_len;
+    const int64_t chunk = p->pin_chunk ? p->pin_chunk : plan->chunk_base;
+    const int64_t group = fia_group_(p), per_head = fia_add_(fia_mul_(p->max_q_len, group), FIA_STREAM_ROWS - 1) / FIA_STREAM_ROWS;
+    const int64_t blocks = fia_mul_(fia_mul_(p->n_sequences, p->n_kv_heads), plan->keys->per_token ? fia_mul_(p->max_q_len, group) : per_head);
+    int64_t most = plan->max_workers;
+    if (fia_heads_together_(p, plan->keys)) most = fia_max_(most, p->n_kv_heads);
+    plan->pool_blocks = plan->max_workers == 1 ? 0 : blocks < 0 ? most : fia_min_(blocks, most);
+    plan->pool_chunks = keys / chunk + 2;
+    if (!p->pin_chunk) plan->pool_chunks = fia_min_(plan->pool_chunks, FIA_MAX_CHUNKS_);
+}
+
+static fia_status fia_plan_kernels_(const fia_context *context, fia_plan *plan, fia_report *report) {
+    const fia_problem *p = &plan->problem;
+    plan->tile = fia_find_tile_(context, p);
+    if (!plan->tile) return fia_lacks_(report, "problem", "right", "no tile kernel of this context serves it");
+    plan->stream_k = fia_find_stream_(context, p->key.dtype);
+    plan->stream_k_rope = fia_find_stream_(context, p->key_rope.dtype);
+    plan->stream_v = fia_find_stream_(context, p->value_in_key ? p->key.dtype : p->value.dtype);
+    if (p->key.piece_elements) plan->stream_k = &fia_stream_f32_;
+    if (p->key_rope.piece_elements) plan->stream_k_rope = &fia_stream_f32_;
+    if (p->value_in_key ? p->key.piece_elements : p->value.piece_elements) plan->stream_v = &fia_stream_f32_;
+    plan->chunk_base = fia_ceil_div_(fia_max_(plan->tile->chunk_base, 1), FIA_CHUNK) * FIA_CHUNK;
+    if (p->pin_chunk % plan->chunk_base)
+        return fia_refuse_(report, "pin_chunk", p->pin_chunk, "must be a multiple of # keys", plan->chunk_base, 0);
+    return FIA_OK;
+}
+
+FIA_API fia_status fia_plan_make(const fia_context *context, const fia_problem *problem, int max_workers, fia_plan *plan, fia_report *report) {
+    const fia_range_ workers[] = {{"max_workers", max_workers, 1, 4096}};
+    fia_plan made;
+    fia_layout_ layout;
+    fia_status status;
+    context = fia_context_or_default_(context);
+    if (!problem) return fia_refuse_text_(report, "problem", "NULL", "must point to a problem");
+    if (!plan) return fia_refuse_text_(report, "plan", "NULL", "must point to room for a plan");
+    memset(&made, 0, sizeof(made));
+    made.version = FIA_VERSION;
+    made.max_workers = max_workers;
+    made.problem = *problem;
+    made.context = context;
+    if ((status = FIA_CHECK_RANGES_(report, workers)) != FIA_OK || (status = fia_check_sizes_(problem, report)) != FIA_OK ||
+        (status = fia_check_key_form_(context, &made, report)) != FIA_OK || (status = fia_check_views_(context, &made, report)) != FIA_OK ||
+        (status = fia_check_modifiers_(problem, report)) != FIA_OK)
+        return status;
+    fia_normalise_(&made.problem);
+    if ((status = fia_plan_kernels_(context, &made, report)) != FIA_OK) return status;
+    fia_plan_pool_(&made);
+    fia_layout_make_(&made, &layout);
+    if (layout.total == SIZE_MAX) return fia_refuse_(report, "problem", problem->max_q_len, "its workspace would overflow (max_q_len is shown)", 0, 0);
+    made.workspace_bytes = layout.total;
+    *plan = made;
+    return fia_ok_(report);
+}
+
+FIA_API void fia_plan_release(fia_plan *plan) {
+    if (plan && plan->on_backend && plan->context && plan->context->backend && plan->context->backend->release)
+        plan->context->backend->release(plan);
+    if (plan) plan->on_backend = 0;
+}
+
+/* ---- phases ---- */
+
+/* What can be said of a job without its workspace. */
+static fia_status fia_check_job_(const fia_job *job, fia_report *report) {
+    if (!job) return fia_refuse_text_(report, "job", "NULL", "must point to a job");
+    if (!job->plan) return fia_refuse_text_(report, "plan", "NULL", "a job needs a plan");
+    if (job->plan->version != FIA_VERSION) return fia_refuse_(report, "plan", job->plan->version, "it was not made by this version (#)", FIA_VERSION, 0);
+    if (!job->io) return fia_refuse_text_(report, "io", "NULL", "a job needs an io");
+    if (!job->workspace) return fia_refuse_text_(report, "workspace", "NULL", "a job needs a workspace");
+    if (job->workspace_bytes < job->plan->workspace_bytes)
+        return fia_refuse_(report, "workspace_bytes", (int64_t)job->workspace_bytes, "the plan needs # bytes", (int64_t)job->plan->workspace_bytes, 0);
+    return FIA_OK;
+}
+
+FIA_API int64_t fia_phase_items(const fia_job *job, int phase) {
+    fia_bound_job_ b;
+    if (fia_check_job_(job, NULL)) return 0;
+    if (phase == FIA_PHASE_CHECK) return 1;
+    fia_bind_(job, &b);
+    if (b.header->verdict.status != FIA_OK) return 0;
+    if (phase == FIA_PHASE_ATTEND) return b.header->n_units + b.header->n_cuts + b.header->n_fills;
+    return phase == FIA_PHASE_FOLD ? b.header->n_cut_blocks : 0;
+}
+
+static void fia_phase_begin_(const fia_bound_job_ *b) {
+    memset(b->header, 0, sizeof(*b->header));
+    b->header->verdict.status = FIA_OK;
+    fia_phase_check_(b);
+}
+
+FIA_API fia_status fia_phase_run(const fia_job *job, int phase, int64_t begin, int64_t end, int worker) {
+    fia_bound_job_ b;
+    fia_worker_ w;
+    int64_t i;
+    const fia_status status = fia_check_job_(job, NULL);
+    if (status) return status;
+    if (worker < 0 || worker >= job->plan->max_workers || phase < 0 || phase >= FIA_PHASES || begin < 0) return FIA_ERR_ARGUMENT;
+    fia_bind_(job, &b);
+    if (phase == FIA_PHASE_CHECK && begin == 0 && end > 0) fia_phase_begin_(&b);
+    if (phase == FIA_PHASE_CHECK || b.header->verdict.status != FIA_OK) return b.header->verdict.status;
+    if (end > fia_phase_items(job, phase)) return FIA_ERR_ARGUMENT;
+    if (begin >= end) return FIA_OK;
+    fia_worker_bind_(&b, worker, &w);
+    if (phase == FIA_PHASE_FOLD) {
+        for (i = begin; i < end; ++i) fia_fold_item_(&w, i);
+        return FIA_OK;
+    }
+    if (b.header->n_tile && b.plan->tile->enter) b.plan->tile->enter(b.problem);
+    for (i = begin; i < end; ++i) {
+        if (i < b.header->n_units + b.header->n_cuts) fia_attend_item_(&w, i);
+        else fia_fill_item_(&w, i - b.header->n_units - b.header->n_cuts);
+    }
+    if (b.header->n_tile && b.plan->tile->leave) b.plan->tile->leave();
+    return FIA_OK;
+}
+
+FIA_API fia_status fia_job_report(const fia_job *job, fia_report *report) {
+    fia_bound_job_ b;
+    const fia_status status = fia_check_job_(job, report);
+    if (status) return status;
+    fia_bind_(job, &b);
+    if (report) *report = b.header->verdict;
+    return b.header->verdict.status;
+}
+
+/* ---- the thin forms of a run ---- */
+
+/* Items of share t of n: phase 1 by the balance that phase 0 found, phase 2 evenly. */
+static fia_status fia_run_share_(const fia_job *job, int phase, int t, int n) {
+    const int64_t items = fia_phase_items(job, phase);
+    int64_t begin = items * t / n, end = items * (t + 1) / n;
+    fia_bound_job_ b;
+    if (phase == FIA_PHASE_ATTEND) {
+        const int64_t w = job->plan->max_workers;
+        fia_bind_(job, &b);
+        begin = b.shares[w * t / n];
+        end = b.shares[w * (t + 1) / n];
+    }
+    return fia_phase_run(job, phase, begin, end, t);
+}
+
+typedef struct fia_shared_run_ {
+    const fia_job *job;
+    int phase, n;
+} fia_shared_run_;
+
+static void fia_shared_task_(void *data, int index) {
+    const fia_shared_run_ *run = (const fia_shared_run_ *)data;
+    fia_run_share_(run->job, run->phase, index, run->n);
+}
+
+FIA_API fia_status fia_run(const fia_job *job, const fia_workers *workers, fia_report *report) {
+    fia_shared_run_ run;
+    fia_status status = fia_check_job_(job, report);
+    if (status) return status;
+    if (workers && (workers->n < 1 || workers->n > job->plan->max_workers))
+        return fia_refuse_(report, "workers->n", workers->n, "must lie in [1, #]", job->plan->max_workers, 0);
+    if (workers && workers->n > 1 && !workers->parallel_for) return fia_refuse_text_(report, "workers->parallel_for", "NULL", "several workers need it");
+    run.job = job;
+    run.n = workers ? workers->n : 1;
+    fia_phase_run(job, FIA_PHASE_CHECK, 0, 1, 0);
+    status = fia_job_report(job, report);
+    for (run.phase = FIA_PHASE_ATTEND; status == FIA_OK && run.phase < FIA_PHASES; ++run.phase) {
+        if (fia_phase_items(job, run.phase) == 0) continue;
+        if (run.n > 1) workers->parallel_for(workers->pool, run.n, fia_shared_task_, &run);
+        else fia_shared_task_(&run, 0);
+    }
+    return status;
+}
+
+FIA_API fia_status fia_run_ith(const fia_job *job, int ith, int nth, void (*barrier)(void *arg), void *arg, fia_report *report) {
+    int phase;
+    fia_status status = fia_check_job_(job, report);
+    if (status) return status;
+    if (nth < 1 || nth > job->plan->max_workers) return fia_refuse_(report, "nth", nth, "must lie in [1, #]", job->plan->max_workers, 0);
+    if (ith < 0 || ith >= nth) return fia_refuse_(report, "ith", ith, "must lie in [0, nth = #)", nth, 0);
+    if (nth > 1 && !barrier) return fia_refuse_text_(report, "barrier", "NULL", "several threads need one");
+    if (ith == 0) fia_phase_run(job, FIA_PHASE_CHECK, 0, 1, 0);
+    if (nth > 1) barrier(arg);
+    status = fia_job_report(job, report);
+    for (phase = FIA_PHASE_ATTEND; status == FIA_OK && phase < FIA_PHASES; ++phase) {
+        if (fia_phase_items(job, phase) == 0) continue;
+        fia_run_share_(job, phase, ith, nth);
+        if (nth > 1) barrier(arg);
+    }
+    return status;
+}
+
+/* ---- explain ---- */
+
+static void fia_explain_cpu_(fia_text_ *t) {
+    fia_cpu cpu;
+    const char *best;
+    fia_cpu_detect(&cpu);
+    best = cpu.v4 ? "v4" : cpu.v3 ? "v3" : cpu.v2 ? "v2" : cpu.sse2 ? "x86_64" : cpu.fhm ? "neon_fhm" : cpu.dotprod ? "neon_dot" : cpu.neon ? "neon" : "unknown";
+    fia_text_str_(t, "target: ");
+    fia_text_str_(t, FIA_TARGET_TEXT_(FIA_TARGET));
+    fia_text_str_(t, "\nlanes: ");
+    fia_text_int_(t, FIA_LANES);
+    fia_text_str_(t, "\ncpu: ");
+    fia_text_str_(t, best);
+    if (cpu.avx512_bf16) fia_text_str_(t, " avx512_bf16");
+    if (cpu.avx512_vnni) fia_text_str_(t, " avx512_vnni");
+    if (cpu.amx_bf16) fia_text_str_(t, " amx_bf16");
+    if (cpu.bf16) fia_text_str_(t, " bf16");
+    if (cpu.i8mm) fia_text_str_(t, " i8mm");
+    fia_text_str_(t, "\n");
+}
+
+static void fia_explain_pair_(fia_text_ *t, const char *key, const char *a, const char *text, const char *b, const char *end) {
+    fia_text_str_(t, key);
+    fia_text_str_(t, a);
+    fia_text_str_(t, text);
+    fia_text_str_(t, b);
+    fia_text_str_(t, end);
+}
+
+static void fia_explain_number_(fia_text_ *t, const char *key, int64_t value, const char *end) {
+    fia_text_str_(t, key);
+    fia_text_int_(t, value);
+    fia_text_str_(t, end);
+}
+
+/* Families, cuts and folds of a run whose phase 0 is done. */
+static void fia_explain_run_(fia_text_ *t, const fia_job *job) {
+    fia_bound_job_ b;
+    int64_t i, by_rows = 0, by_chunks = 0;
+    fia_bind_(job, &b);
+    if (b.header->verdict.status != FIA_OK) return;
+    for (i = 0; i < b.header->n_cuts; ++i) {
+        if (b.cuts[i].ordinal < 0) ++by_rows;
+        else ++by_chunks;
+    }
+    fia_explain_number_(t, "families: stream ", b.header->n_stream, "");
+    fia_explain_number_(t, ", tile ", b.header->n_tile, "\n");
+    fia_explain_number_(t, "cuts: none ", by_rows + by_chunks == 0, "");
+    fia_explain_number_(t, ", rows ", by_rows, "");
+    fia_explain_number_(t, b.header->by_chunks ? ", all blocks by chunks " : ", chunks ", by_chunks, "\n");
+    fia_explain_number_(t, "merge: in phase 1 ", b.header->n_units > 0, "");
+    fia_explain_number_(t, ", in phase 2 ", b.header->n_cut_blocks, "\n");
+    fia_explain_number_(t, "items: ", b.header->n_units + b.header->n_cuts + b.header->n_fills, "\n");
+}
+
+FIA_API size_t fia_explain(const fia_plan *plan, const fia_job *job, char *text, size_t bytes) {
+    fia_text_ t;
+    t.at = text;
+    t.room = text ? bytes : 0;
+    t.used = 0;
+    if (t.room) text[0] = 0;
+    fia_explain_cpu_(&t);
+    if (!plan) return t.used;
+    if (plan->on_backend) fia_explain_pair_(&t, "backend: ", plan->context->backend->name, "\n", "", "");
+    fia_explain_pair_(&t, "stream kernel: keys ", plan->stream_k->name, ", values ", plan->stream_v->name, "\n");
+    fia_explain_pair_(&t, "tile kernel: ", plan->tile->name, "\n", "", "");
+    fia_explain_pair_(&t, "codecs: query ", plan->codec_q->name, ", keys ", plan->codec_k->name, ", ");
+    fia_explain_pair_(&t, "values ", plan->codec_v->name, ", out ", plan->codec_out->name, "\n");
+    fia_explain_pair_(&t, "key form: ", plan->keys->name, plan->problem.key.piece_elements ? " in pieces" : "", "", "\n");
+    fia_explain_number_(&t, "stream up to rows per KV head: ", FIA_STREAM_ROWS, "\n");
+    fia_explain_number_(&t, "chunk base: ", plan->chunk_base, "\n");
+    fia_explain_number_(&t, "workers: ", plan->max_workers, "\n");
+    fia_explain_number_(&t, "workspace: ", (int64_t)plan->workspace_bytes, "\n");
+    if (job && fia_check_job_(job, NULL) == FIA_OK) fia_explain_run_(&t, job);
+    return t.used;
+}
+
+/* ---- merge of shards ---- */
+
+static fia_status fia_check_merge_(const fia_merge_shape *s, const void *a, const void *b, const void *c, fia_report *report) {
+    if (!s) return fia_refuse_text_(report, "shape", "NULL", "must point to a shape");
+    else {
+        const fia_range_ table[] = {{"sequences", s->sequences, 0, FIA_SPAN_LIMIT_},
+                                    {"heads", s->heads, 0, FIA_SPAN_LIMIT_},
+                                    {"rows", s->rows, 0, FIA_SPAN_LIMIT_},
+                                    {"dim", s->dim, 1, FIA_MAX_DIM_},
+                                    {"reserved", s->reserved, 0, 0}};
+        if (FIA_CHECK_RANGES_(report, table)) return FIA_ERR_ARGUMENT;
+    }
+    if (s->sequences == 0 || s->heads == 0 || s->rows == 0) return FIA_OK;
+    if (!a || !b || !c) return fia_refuse_text_(report, "out, lse or their parts", "NULL", "must point to rows");
+    return FIA_OK;
+}
+
+/* One row: the state (lse, o) takes in a part. Both are natural and normalised. */
+static void fia_merge_row_(float *o, float *lse, const float *part_o, float part_lse, int n) {
+    float m, a, b, sum;
+    if (part_lse == -FIA_INF_ || part_lse == FIA_INF_) return;
+    if (*lse == -FIA_INF_ || *lse == FIA_INF_) {
+        memcpy(o, part_o, (size_t)n * sizeof(float));
+        *lse = part_lse;
+        return;
+    }
+    m = *lse > part_lse ? *lse : part_lse;
+    a = fia_exp2_((*lse - m) * FIA_LOG2E_);
+    b = fia_exp2_((part_lse - m) * FIA_LOG2E_);
+    sum = a + b;
+    fia_blend_(o, a / sum, part_o, b / sum, n);
+    *lse = (float)(m + fia_log_(sum));
+}
+
+FIA_API fia_status fia_merge(const fia_merge_shape *shape, float *out, float *lse, const float *part_out, const float *part_lse,
+                             fia_report *report) {
+    int64_t b, h, r;
+    if (fia_check_merge_(shape, out, lse, part_out, report) || (shape->sequences && shape->heads && shape->rows && !part_lse))
+        return report && report->status ? report->status : FIA_ERR_ARGUMENT;
+    for (b = 0; b < shape->sequences; ++b)
+        for (h = 0; h < shape->heads; ++h)
+            for (r = 0; r < shape->rows; ++r) {
+                const ptrdiff_t at = b * shape->sequence_bytes + h * shape->head_bytes + r * shape->row_bytes;
+                const ptrdiff_t l = b * shape->lse_sequence_bytes + h * shape->lse_head_bytes + r * shape->lse_row_bytes;
+                fia_merge_row_((float *)(void *)((char *)out + at), (float *)(void *)((char *)lse + l),
+                               (const float *)(const void *)((const char *)part_out + at),
+                               *(const float *)(const void *)((const char *)part_lse + l), shape->dim);
+            }
+    return fia_ok_(report);
+}
+
+/* One merged row -> result: weight of the sink, then multiplier, offset and cast. */
+static void fia_merge_finish_row_(const fia_codec *codec, const fia_finish *f, const float *o, float lse, int64_t head, int n, char *dst) {
+    const float sink = f->sinks ? fia_value_(f->sinks_dtype, (const char *)f->sinks + head * fia_float_bytes_(f->sinks_dtype)) : -FIA_INF_;
+    const int empty = lse == -FIA_INF_ || lse == FIA_INF_;
+    float x[64], mul[64], add[64], weight = 1.0f;
+    int i, m;
+    if (!empty && sink != -FIA_INF_) {
+        const float top = lse > sink ? lse : sink, a = fia_exp2_((lse - top) * FIA_LOG2E_);
+        weight = sink == FIA_INF_ ? 0.0f : a / (a + fia_exp2_((sink - top) * FIA_LOG2E_));
+    }
+    for (i = 0; i < n; i += 64, dst += 64 / codec->granule * codec->granule_bytes) {
+        m = (int)fia_min_(n - i, 64);
+        memset(x, 0, sizeof(x));
+        if (!empty) {
+            memcpy(x, o + i, (size_t)m * sizeof(float));
+            fia_scale_row_(x, weight, m);
+        }
+        if (f->scale.dtype != FIA_NONE)
+            fia_channel_values_(&f->scale, (const char *)f->scale_data + i * f->scale.channel_bytes, 0, (int)head, m, mul);
+        if (f->offset.dtype != FIA_NONE)
+            fia_channel_values_(&f->offset, (const char *)f->offset_data + i * f->offset.channel_bytes, 0, (int)head, m, add);
+        codec->store(dst, x, m, !empty && f->scale.dtype != FIA_NONE ? mul : NULL, !empty && f->offset.dtype != FIA_NONE ? add : NULL, f->out.params);
+    }
+}
+
+FIA_API fia_status fia_merge_finish(const fia_context *context, const fia_merge_shape *shape, const fia_finish *finish, const float *out,
+                                    const float *lse, void *result) {
+    const fia_codec *codec;
+    int64_t b, h, r;
+    if (!finish || fia_check_merge_(shape, out, lse, result, NULL)) return FIA_ERR_ARGUMENT;
+    codec = fia_find_codec_(fia_context_or_default_(context), finish->out.dtype);
+    if (!codec || !codec->store) return codec || finish->out.dtype <= FIA_NONE ? FIA_ERR_ARGUMENT : FIA_ERR_NOT_IN_BUILD;
+    if (fia_check_float_("sinks", finish->sinks ? finish->sinks_dtype : FIA_NONE, NULL) || fia_check_float_("scale", finish->scale.dtype, NULL) ||
+        fia_check_float_("offset", finish->offset.dtype, NULL) || (finish->scale.dtype != FIA_NONE && !finish->scale_data) ||
+        (finish->offset.dtype != FIA_NONE && !finish->offset_data))
+        return FIA_ERR_ARGUMENT;
+    for (b = 0; b < shape->sequences; ++b)
+        for (h = 0; h < shape->heads; ++h)
+            for (r = 0; r < shape->rows; ++r)
+                fia_merge_finish_row_(codec, finish,
+                                      (const float *)(const void *)((const char *)out + b * shape->sequence_bytes + h * shape->head_bytes + r * shape->row_bytes),
+                                      *(const float *)(const void *)((const char *)lse + b * shape->lse_sequence_bytes + h * shape->lse_head_bytes +
+                                                                     r * shape->lse_row_bytes),
+                                      h, shape->dim, (char *)result + b * finish->out.sequence_bytes + h * finish->out.head_bytes + r * finish->out.row_bytes);
+    return FIA_OK;
+}
+
+/* ==== R16 operator doors ===================================================================== */
+/* A door checks every argument of its operator by name and lowers the call into one fia_problem and one fia_io; the
+ * engine does the rest. What only a run knows (values of length tensors, page ids) is refused in phase 0; its sentence
+ * then gets the operator's names. A valid call that nothing here computes is "not in this build" after all arguments
+ * were checked, and a backend may still take it. Helpers of fused_infer_attention_score_v2 begin with fia_v2_. */
+
+typedef fia_fused_infer_attention_score_v2_args fia_v2_args_;
+
+/* ---- names of the operator ---- */
+
+typedef struct fia_v2_field_ {
+    char name[32];
+    size_t at; /* byte offset in the arguments */
+} fia_v2_field_;
+
+/* Every tensor argument, outputs last. */
+enum {
+    FIA_V2_QUERY_, FIA_V2_KEY_, FIA_V2_VALUE_, FIA_V2_QUERY_ROPE_, FIA_V2_KEY_ROPE_, FIA_V2_PSE_, FIA_V2_MASK_,
+    FIA_V2_QLENS_, FIA_V2_KVLENS_, FIA_V2_TABLE_, FIA_V2_SCALE_Q_, FIA_V2_SCALE_K_, FIA_V2_OFFSET_K_, FIA_V2_SCALE_V_,
+    FIA_V2_OFFSET_V_, FIA_V2_SCALE_K_ROPE_, FIA_V2_SCALE_OUT_, FIA_V2_OFFSET_OUT_, FIA_V2_SCALE_P_, FIA_V2_SINK_,
+    FIA_V2_OUT_, FIA_V2_LSE_, FIA_V2_TENSORS_, FIA_V2_INPUTS_ = FIA_V2_OUT_
+};
+
+static const fia_v2_field_ fia_v2_tensors_[FIA_V2_TENSORS_] = {
+    {"query", offsetof(fia_v2_args_, query)},
+    {"key", offsetof(fia_v2_args_, key)},
+    {"value", offsetof(fia_v2_args_, value)},
+    {"query_rope", offsetof(fia_v2_args_, query_rope)},
+    {"key_rope", offsetof(fia_v2_args_, key_rope)},
+    {"pse_shift", offsetof(fia_v2_args_, pse_shift)},
+    {"atten_mask", offsetof(fia_v2_args_, atten_mask)},
+    {"actual_seq_qlen", offsetof(fia_v2_args_, actual_seq_qlen_tensor)},
+    {"actual_seq_kvlen", offsetof(fia_v2_args_, actual_seq_kvlen_tensor)},
+    {"block_table", offsetof(fia_v2_args_, block_table)},
+    {"dequant_scale_query", offsetof(fia_v2_args_, dequant_scale_query)},
+    {"dequant_scale_key", offsetof(fia_v2_args_, dequant_scale_key)},
+    {"dequant_offset_key", offsetof(fia_v2_args_, dequant_offset_key)},
+    {"dequant_scale_value", offsetof(fia_v2_args_, dequant_scale_value)},
+    {"dequant_offset_value", offsetof(fia_v2_args_, dequant_offset_value)},
+    {"dequant_scale_key_rope", offsetof(fia_v2_args_, dequant_scale_key_rope)},
+    {"quant_scale_out", offsetof(fia_v2_args_, quant_scale_out)},
+    {"quant_offset_out", offsetof(fia_v2_args_, quant_offset_out)},
+    {"quant_scale_p", offsetof(fia_v2_args_, quant_scale_p)},
+    {"learnable_sink", offsetof(fia_v2_args_, learnable_sink)},
+    {"attention_out", offsetof(fia_v2_args_, attention_out)},
+    {"softmax_lse", offsetof(fia_v2_args_, softmax_lse)},
+};
+
+/* Reserved element types: none may be set. */
+static const fia_v2_field_ fia_v2_reserved_[] = {
+    {"query_dtype", offsetof(fia_v2_args_, query_dtype)},
+    {"key_dtype", offsetof(fia_v2_args_, key_dtype)},
+    {"value_dtype", offsetof(fia_v2_args_, value_dtype)},
+    {"key_rope_dtype", offsetof(fia_v2_args_, key_rope_dtype)},
+    {"query_rope_dtype", offsetof(fia_v2_args_, query_rope_dtype)},
+    {"key_shared_prefix_dtype", offsetof(fia_v2_args_, key_shared_prefix_dtype)},
+    {"value_shared_prefix_dtype", offsetof(fia_v2_args_, value_shared_prefix_dtype)},
+    {"dequant_scale_query_dtype", offsetof(fia_v2_args_, dequant_scale_query_dtype)},
+    {"dequant_scale_key_dtype", offsetof(fia_v2_args_, dequant_scale_key_dtype)},
+    {"dequant_scale_value_dtype", offsetof(fia_v2_args_, dequant_scale_value_dtype)},
+    {"dequant_scale_key_rope_dtype", offsetof(fia_v2_args_, dequant_scale_key_rope_dtype)},
+};
+enum { FIA_V2_RESERVED_ = (int)(sizeof(fia_v2_reserved_) / sizeof(fia_v2_reserved_[0])) };
+
+/* Names of the engine and what the operator calls it. */
+static const char fia_v2_names_[][2][24] = {
+    {"n_sequences", "query"}, {"max_q_len", "query"}, {"total_q", "query"}, {"dim", "query"},
+    {"max_kv_len", "key"}, {"total_kv", "key"}, {"n_pages", "key"}, {"key_list", "key"}, {"kv_rows", "key"},
+    {"key_head_strides", "key"}, {"value_dim", "value"}, {"value_list", "value"}, {"value_head_strides", "value"},
+    {"rope_dim", "query_rope"}, {"n_q_heads", "num_query_heads"}, {"n_kv_heads", "num_key_value_heads"},
+    {"out", "attention_out"}, {"lse", "softmax_lse"}, {"lse_sequence_bytes", "softmax_lse"},
+    {"lse_head_bytes", "softmax_lse"}, {"lse_row_bytes", "softmax_lse"}, {"q_lens", "actual_seq_qlen"},
+    {"kv_lens", "actual_seq_kvlen"}, {"page_size", "block_size"}, {"table_columns", "block_table"},
+    {"scale", "softmax_scale"}, {"causal", "sparse_mode"}, {"window_left", "pre_tokens"},
+    {"window_right", "next_tokens"}, {"bias", "pse_shift"}, {"drop_mask", "atten_mask"}, {"sinks", "learnable_sink"},
+    {"query_scale", "dequant_scale_query"}, {"key_scale", "dequant_scale_key"}, {"key_offset", "dequant_offset_key"},
+    {"value_scale", "dequant_scale_value"}, {"value_offset", "dequant_offset_value"},
+    {"out_scale", "quant_scale_out"}, {"out_offset", "quant_offset_out"},
+};
+
+static int fia_v2_in_name_(char c) { return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '_'; }
+
+/* The operator's name of the engine field that the text begins with; NULL: the name is the same, or there is none. */
+static const char *fia_v2_name_(const char *engine_field) {
+    const int n = (int)(sizeof(fia_v2_names_) / sizeof(fia_v2_names_[0]));
+    int i, k;
+    for (i = 0; i < n; ++i) {
+        const char *name = fia_v2_names_[i][0];
+        for (k = 0; name[k] && name[k] == engine_field[k]; ++k) {}
+        if (!name[k] && !fia_v2_in_name_(engine_field[k])) return fia_v2_names_[i][1];
+    }
+    return NULL;
+}
+
+static void fia_v2_join_(char *text, size_t room, const char *a, const char *b) {
+    fia_text_ t;
+    t.at = text;
+    t.room = room;
+    t.used = 0;
+    fia_text_str_(&t, a);
+    fia_text_str_(&t, b);
+}
+
+/* Gives a sentence of the engine the operator's name of the field that it begins with. */
+static void fia_v2_rename_(fia_report *report) {
+    const char *name = report ? fia_v2_name_(report->text) : NULL;
+    fia_report old;
+    const char *rest = old.text;
+    if (!name) return;
+    old = *report;
+    while (fia_v2_in_name_(*rest)) ++rest;
+    fia_v2_join_(report->text, sizeof(report->text), name, rest);
+}
+
+/* ---- layouts ---- */
+
+/* Axes of a tensor: sequence, row, head; -1: none. Without a head axis heads lie side by side in the last one. */
+typedef struct fia_v2_form_ {
+    int8_t rank, sequence, row, head;
+    int8_t packed; /* sequences one after another along the row axis */
+} fia_v2_form_;
+
+enum { FIA_V2_BSH_, FIA_V2_BSND_, FIA_V2_BNSD_, FIA_V2_TND_, FIA_V2_NTD_, FIA_V2_NSD_, FIA_V2_NBSD_ };
+
+static const fia_v2_form_ fia_v2_forms_[] = {
+    {3, 0, 1, -1, 0}, {4, 0, 1, 2, 0},  {4, 0, 2, 1, 0}, {3, -1, 0, 1, 1},
+    {3, -1, 1, 0, 1}, {3, -1, 1, 0, 0}, {4, 1, 2, 0, 0},
+};
+
+/* Pools of pages by rank less 3: (pages, rows, H), (pages, heads, rows, D), NZ (pages, heads, D / c0, rows, c0). */
+static const fia_v2_form_ fia_v2_pools_[] = {{3, 0, 1, -1, 0}, {4, 0, 2, 1, 0}, {5, 0, 3, 1, 0}};
+
+typedef struct fia_v2_layout_ {
+    char name[12];
+    int8_t in, out; /* forms of the inputs and of attention_out */
+} fia_v2_layout_;
+
+static const fia_v2_layout_ fia_v2_layouts_[] = {
+    {"BSH", FIA_V2_BSH_, FIA_V2_BSH_},         {"BSND", FIA_V2_BSND_, FIA_V2_BSND_},
+    {"BNSD", FIA_V2_BNSD_, FIA_V2_BNSD_},      {"BNSD_BSND", FIA_V2_BNSD_, FIA_V2_BSND_},
+    {"BSH_BNSD", FIA_V2_BSH_, FIA_V2_BNSD_},   {"BSND_BNSD", FIA_V2_BSND_, FIA_V2_BNSD_},
+    {"BSH_NBSD", FIA_V2_BSH_, FIA_V2_NBSD_},   {"BSND_NBSD", FIA_V2_BSND_, FIA_V2_NBSD_},
+    {"BNSD_NBSD", FIA_V2_BNSD_, FIA_V2_NBSD_}, {"TND", FIA_V2_TND_, FIA_V2_TND_},
+    {"NTD", FIA_V2_NTD_, FIA_V2_NTD_},         {"TND_NTD", FIA_V2_TND_, FIA_V2_NTD_},
+    {"NTD_TND", FIA_V2_NTD_, FIA_V2_TND_},     {"NSD", FIA_V2_NSD_, FIA_V2_NSD_},
+};
+
+/* ---- a call while it is checked and lowered ---- */
+
+typedef struct fia_v2_call_ {
+    const fia_v2_args_ *args;
+    const fia_tensor *t[FIA_V2_TENSORS_]; /* key and value: of lists, the one that is looked at */
+    fia_problem *problem;
+    fia_report *report;
+    const fia_v2_form_ *in, *out;
+    int64_t B, S1, S2; /* sequences; rows and keys that a sequence has room for (packed: of the whole tensor) */
+    int64_t Nq, Nkv, D, Dv, Dr;
+    int64_t n_pages;   /* -1 until the first pool is seen */
+    int paged, listed;
+    int empty;         /* query has no element: nothing is computed */
+    int keeps_all;     /* one query row, no rope, not packed: sparse_mode and tokens are without effect */
+    const char *lacks, *lacks_value, *lacks_why; /* first thing that the engine cannot do yet */
+    fia_tensor made_out, made_lse; /* outputs of this call, data NULL */
+} fia_v2_call_;
+
+static int fia_v2_given_(const fia_tensor *t) { return t->data != NULL || t->ndim != 0; }
+
+static int fia_v2_has_(const fia_v2_call_ *c, int i) { return fia_v2_given_(c->t[i]); }
+
+static void fia_v2_begin_(fia_v2_call_ *c, const fia_v2_args_ *args, fia_problem *problem, fia_report *report) {
+    int i;
+    memset(c, 0, sizeof(*c));
+    c->args = args;
+    c->problem = problem;
+    c->report = report;
+    for (i = 0; i < FIA_V2_TENSORS_; ++i) {
+        c->t[i] = (const fia_tensor *)(const void *)((const char *)(const void *)args + fia_v2_tensors_[i].at);
+    }
+}
+
+static fia_dtype fia_v2_reserved_dtype_(const fia_v2_args_ *args, int i) {
+    return *(const fia_dtype *)(const void *)((const char *)(const void *)args + fia_v2_reserved_[i].at);
+}
+
+static int64_t fia_v2_numel_(const fia_tensor *t) {
+    int64_t n = 1;
+    int i;
+    for (i = 0; i < t->ndim; ++i) n = fia_mul_(n, t->shape[i]);
+    return n;
+}
+
+/* Bytes from an element to the next along an axis; 0 where there is no such axis or it has one element. */
+static ptrdiff_t fia_v2_step_(const fia_tensor *t, int axis) {
+    if (axis < 0 || t->shape[axis] < 2) return 0;
+    return (ptrdiff_t)(t->stride[axis] * (int64_t)fia_dtype_bytes(t->dtype));
+}
+
+/* ---- refusals ---- */
+
+static fia_status fia_v2_bad_(const fia_v2_call_ *c, int i, const char *value, const char *allowed) {
+    return fia_refuse_text_(c->report, fia_v2_tensors_[i].name, value, allowed);
+}
+
+static fia_status fia_v2_bad_int_(const fia_v2_call_ *c, int i, int64_t value, const char *allowed, int64_t a) {
+    return fia_refuse_(c->report, fia_v2_tensors_[i].name, value, allowed, a, 0);
+}
+
+static fia_status fia_v2_bad_shape_(const fia_v2_call_ *c, int i, int axis, const char *allowed, int64_t a) {
+    char name[48], field[] = ".shape[0]";
+    field[7] = (char)('0' + axis);
+    fia_v2_join_(name, sizeof(name), fia_v2_tensors_[i].name, field);
+    return fia_refuse_(c->report, name, c->t[i]->shape[axis], allowed, a, 0);
+}
+
+static fia_status fia_v2_bad_stride_(const fia_v2_call_ *c, int i, int axis, const char *allowed) {
+    char name[48], field[] = ".stride[0]";
+    field[8] = (char)('0' + axis);
+    fia_v2_join_(name, sizeof(name), fia_v2_tensors_[i].name, field);
+    return fia_refuse_(c->report, name, c->t[i]->stride[axis], allowed, 0, 0);
+}
+
+static fia_status fia_v2_need_(const fia_v2_call_ *c, int i, const char *why) {
+    return fia_v2_has_(c, i) ? FIA_OK : fia_v2_bad_(c, i, "absent", why);
+}
+
+static fia_status fia_v2_need_none_(const fia_v2_call_ *c, int i, const char *why) {
+    return fia_v2_has_(c, i) ? fia_v2_bad_(c, i, "given", why) : FIA_OK;
+}
+
+static fia_status fia_v2_check_axis_(const fia_v2_call_ *c, int i, int axis, int64_t want, const char *why) {
+    return c->t[i]->shape[axis] == want ? FIA_OK : fia_v2_bad_shape_(c, i, axis, why, want);
+}
+
+static fia_status fia_v2_check_sequences_(const fia_v2_call_ *c, int i, int axis) {
+    return fia_v2_check_axis_(c, i, axis, c->B,
+                              c->in->packed ? "actual_seq_qlen has # elements" : "query has # sequences");
+}
+
+static fia_status fia_v2_check_heads_(const fia_v2_call_ *c, int i, int axis, int64_t heads) {
+    return fia_v2_check_axis_(c, i, axis, heads,
+                              heads == c->Nkv ? "num_key_value_heads needs #" : "num_query_heads needs #");
+}
+
+static fia_status fia_v2_check_rank_(const fia_v2_call_ *c, int i, int first, int last, const char *why) {
+    char name[48];
+    if (c->t[i]->ndim >= first && c->t[i]->ndim <= last) return FIA_OK;
+    fia_v2_join_(name, sizeof(name), fia_v2_tensors_[i].name, ".ndim");
+    return fia_refuse_(c->report, name, c->t[i]->ndim, why, first, last);
+}
+
+/* The last axis must be contiguous. */
+static fia_status fia_v2_check_last_(const fia_v2_call_ *c, int i) {
+    const int last = c->t[i]->ndim - 1;
+    if (c->t[i]->shape[last] < 2 || c->t[i]->stride[last] == 1) return FIA_OK;
+    return fia_v2_bad_stride_(c, i, last, "the last axis must be contiguous, stride 1");
+}
+
+static fia_status fia_v2_check_contiguous_(const fia_v2_call_ *c, int i) {
+    const fia_tensor *t = c->t[i];
+    int64_t step = 1;
+    int axis;
+    for (axis = t->ndim - 1; axis >= 0; --axis) {
+        if (t->shape[axis] > 1 && t->stride[axis] != step) {
+            return fia_v2_bad_stride_(c, i, axis, "it must be contiguous");
+        }
+        step *= t->shape[axis];
+    }
+    return FIA_OK;
+}
+
+/* Sets of element types, by bit. */
+enum {
+    FIA_V2_F32_ = 1 << FIA_F32,
+    FIA_V2_FLOAT_ = FIA_V2_F32_ | 1 << FIA_F16 | 1 << FIA_BF16,
+    FIA_V2_BYTE_ = 1 << FIA_BOOL | 1 << FIA_I8 | 1 << FIA_U8
+};
+
+static int fia_v2_is_(fia_dtype dtype, int set) { return dtype > 0 && dtype < 16 && (set >> dtype & 1); }
+
+static fia_status fia_v2_check_type_(const fia_v2_call_ *c, int i, int set, const char *allowed) {
+    return fia_v2_is_(c->t[i]->dtype, set) ? FIA_OK : fia_v2_bad_(c, i, fia_dtype_text(c->t[i]->dtype), allowed);
+}
+
+static fia_status fia_v2_check_same_type_(const fia_v2_call_ *c, int i, fia_dtype dtype, const char *allowed) {
+    return c->t[i]->dtype == dtype ? FIA_OK : fia_v2_bad_(c, i, fia_dtype_text(c->t[i]->dtype), allowed);
+}
+
+/* Extents and strides of one tensor: nothing negative, nothing whose bytes overflow. */
+static fia_status fia_v2_check_tensor_(const fia_v2_call_ *c, int i) {
+    const fia_tensor *t = c->t[i];
+    const int64_t bytes = (int64_t)fia_dtype_bytes(t->dtype);
+    int64_t all = bytes, span = bytes;
+    int axis;
+    const fia_status s = fia_v2_check_rank_(c, i, 1, 6, "# to # axes are allowed");
+    if (s != FIA_OK) return s;
+    if (!bytes) return fia_v2_bad_(c, i, fia_dtype_text(t->dtype), "an element type of whole bytes is needed");
+    for (axis = 0; axis < t->ndim; ++axis) {
+        const int64_t n = t->shape[axis];
+        int64_t stride = t->stride[axis];
+        if (n < 0) return fia_v2_bad_shape_(c, i, axis, "an extent is # or more", 0);
+        all = fia_mul_(all, n);
+        if (n < 2) continue;
+        stride = stride == INT64_MIN ? -1 : stride < 0 ? -stride : stride;
+        span = fia_add_(span, fia_mul_(fia_mul_(stride, n - 1), bytes));
+    }
+    if (all < 0 || span < 0 || (int64_t)(ptrdiff_t)all != all || (int64_t)(ptrdiff_t)span != span) {
+        return fia_v2_bad_(c, i, "too large", "its bytes must fit into the address space");
+    }
+    return FIA_OK;
+}
+
+/* ---- attributes ---- */
+
+static fia_status fia_v2_find_layout_(fia_v2_call_ *c) {
+    const int n = (int)(sizeof(fia_v2_layouts_) / sizeof(fia_v2_layouts_[0]));
+    const char *given = c->args->input_layout;
+    int i, k;
+    for (i = 0; given && i < n; ++i) {
+        const char *name = fia_v2_layouts_[i].name;
+        for (k = 0; name[k] && name[k] == given[k]; ++k) {}
+        if (name[k] != given[k]) continue;
+        c->in = &fia_v2_forms_[fia_v2_layouts_[i].in];
+        c->out = &fia_v2_forms_[fia_v2_layouts_[i].out];
+        return FIA_OK;
+    }
+    return fia_refuse_text_(c->report, "input_layout", given ? given : "NULL",
+                            "BSH, BSND, BNSD, BNSD_BSND, BSH_BNSD, BSND_BNSD, BSH_NBSD, BSND_NBSD, BNSD_NBSD, TND, "
+                            "NTD, TND_NTD, NTD_TND or NSD is allowed");
+}
+
+static fia_status fia_v2_check_range_(fia_v2_call_ *c, const char *name, int64_t value, int64_t first, int64_t last) {
+    if (value >= first && value <= last) return FIA_OK;
+    return fia_refuse_(c->report, name, value, "# to # are allowed", first, last);
+}
+
+/* Attributes that concern no tensor, and what is reserved. */
+static fia_status fia_v2_check_attributes_(fia_v2_call_ *c) {
+    const fia_v2_args_ *a = c->args;
+    const char *reserved = "it is reserved and must be absent";
+    fia_status s = FIA_OK;
+    int i;
+    c->problem->scale = (float)a->softmax_scale;
+    if (!(c->problem->scale >= -FLT_MAX && c->problem->scale <= FLT_MAX)) {
+        return fia_refuse_text_(c->report, "softmax_scale", "not finite", "a finite float is needed");
+    }
+    s = fia_v2_check_range_(c, "inner_precise", a->inner_precise, 0, 3);
+    if (s == FIA_OK) s = fia_v2_check_range_(c, "return_softmax_lse", a->return_softmax_lse, 0, 1);
+    if (s == FIA_OK) s = fia_v2_check_range_(c, "key_quant_mode", a->key_quant_mode, 0, 5);
+    if (s == FIA_OK) s = fia_v2_check_range_(c, "value_quant_mode", a->value_quant_mode, 0, 5);
+    if (s == FIA_OK) s = fia_v2_check_range_(c, "block_size", a->block_size, 0, INT64_MAX);
+    if (s == FIA_OK) s = fia_v2_check_range_(c, "num_query_heads", a->num_query_heads, 1, INT32_MAX);
+    if (s == FIA_OK) s = fia_v2_check_range_(c, "num_key_value_heads", a->num_key_value_heads, 0, INT32_MAX);
+    if (s == FIA_OK && a->query_quant_mode != 0 && a->query_quant_mode != 3) {
+        s = fia_refuse_(c->report, "query_quant_mode", a->query_quant_mode, "# or # is allowed", 0, 3);
+    }
+    if (s == FIA_OK && (a->sparse_mode < 0 || a->sparse_mode > 4) && a->sparse_mode != 9) {
+        s = fia_refuse_(c->report, "sparse_mode", a->sparse_mode, "# to # and 9 are allowed", 0, 4);
+    }
+    for (i = 0; i < FIA_V2_RESERVED_ && s == FIA_OK; ++i) {
+        const fia_dtype dtype = fia_v2_reserved_dtype_(a, i);
+        if (dtype != FIA_NONE) {
+            s = fia_refuse_text_(c->report, fia_v2_reserved_[i].name, fia_dtype_text(dtype), reserved);
+        }
+    }
+    if (s == FIA_OK) s = fia_v2_need_none_(c, FIA_V2_SCALE_K_ROPE_, reserved);
+    if (s == FIA_OK) s = fia_v2_need_none_(c, FIA_V2_SCALE_P_, reserved);
+    for (i = 0; i < FIA_V2_TENSORS_ && s == FIA_OK; ++i) {
+        if (fia_v2_has_(c, i)) s = fia_v2_check_tensor_(c, i);
+    }
+    return s;
+}
+
+/* ---- rows of query, key, value and rope tensors ---- */
+
+/* Elements of a row where the last axis holds `heads` of them side by side. */
+static fia_status fia_v2_row_dim_(const fia_v2_call_ *c, int i, int64_t heads, int64_t *dim) {
+    const fia_tensor *t = c->t[i];
+    const int last = t->ndim - 1;
+    if (t->shape[last] % heads) {
+        const char *of_key = "num_key_value_heads needs a multiple of #", *of_query = "num_query_heads needs a multiple of #";
+        return fia_v2_bad_shape_(c, i, last, heads == c->Nkv ? of_key : of_query, heads);
+    }
+    *dim = fia_mul_(t->shape[last] / heads, t->dtype == FIA_I32 ? 8 : 1); /* int4: eight to an int32 */
+    if (*dim < 0 || *dim > INT32_MAX) return fia_v2_bad_shape_(c, i, last, "a row has at most # elements", INT32_MAX);
+    if (*dim == 0 && !c->empty) return fia_v2_bad_shape_(c, i, last, "a row has # element or more", 1);
+    return fia_v2_check_last_(c, i);
+}
+
+/* Strides of a tensor in one of the forms; dim: elements of a row. */
+static void fia_v2_set_view_(fia_view *view, const fia_tensor *t, const fia_v2_form_ *form, int64_t heads,
+                             int64_t dim) {
+    const int64_t stored = t->dtype == FIA_I32 ? dim / 8 : dim;
+    view->dtype = t->dtype == FIA_I32 ? FIA_I4 : t->dtype;
+    view->sequence_bytes = fia_v2_step_(t, form->sequence);
+    view->row_bytes = fia_v2_step_(t, form->row);
+    if (form->head >= 0) view->head_bytes = fia_v2_step_(t, form->head);
+    else view->head_bytes = heads > 1 ? (ptrdiff_t)(stored * (int64_t)fia_dtype_bytes(t->dtype)) : 0;
+}
+
+/* A query-like or key-like tensor in the form of input_layout. */
+static fia_status fia_v2_lower_rows_(const fia_v2_call_ *c, int i, int64_t heads, fia_view *view, int64_t *dim) {
+    const fia_v2_form_ *f = c->in;
+    const int of_list = c->listed && i != FIA_V2_QUERY_;
+    fia_status s = fia_v2_check_rank_(c, i, f->rank, f->rank, "input_layout without block_table needs # axes");
+    if (s == FIA_OK && of_list) s = fia_v2_check_axis_(c, i, f->sequence, 1, "tensors of a list have # sequence");
+    else if (s == FIA_OK && f->sequence >= 0) s = fia_v2_check_sequences_(c, i, f->sequence);
+    if (s == FIA_OK && f->head >= 0) s = fia_v2_check_heads_(c, i, f->head, heads);
+    if (s == FIA_OK) s = fia_v2_row_dim_(c, i, f->head >= 0 ? 1 : heads, dim);
+    if (s == FIA_OK) fia_v2_set_view_(view, c->t[i], f, heads, *dim);
+    return s;
+}
+
+static fia_status fia_v2_lower_query_(fia_v2_call_ *c) {
+    const fia_tensor *q = c->t[FIA_V2_QUERY_];
+    const fia_v2_form_ *f = c->in;
+    fia_status s = fia_v2_need_(c, FIA_V2_QUERY_, "it is required");
+    if (s == FIA_OK) {
+        s = fia_v2_check_type_(c, FIA_V2_QUERY_, FIA_V2_FLOAT_ | 1 << FIA_I8, "f32, f16, bf16 or i8 is allowed");
+    }
+    if (s == FIA_OK) s = fia_v2_check_rank_(c, FIA_V2_QUERY_, f->rank, f->rank, "input_layout needs # axes");
+    if (s != FIA_OK) return s;
+    c->Nq = c->args->num_query_heads;
+    c->Nkv = c->args->num_key_value_heads ? c->args->num_key_value_heads : c->Nq;
+    if (f->head >= 0 && q->shape[f->head] != c->Nq) {
+        return fia_refuse_(c->report, "num_query_heads", c->Nq, "query has # heads", q->shape[f->head], 0);
+    }
+    if (c->Nq % c->Nkv) {
+        return fia_refuse_(c->report, "num_key_value_heads", c->Nkv, "it must divide num_query_heads, #", c->Nq, 0);
+    }
+    c->empty = fia_v2_numel_(q) == 0;
+    c->B = f->sequence >= 0 ? q->shape[f->sequence] : 1;
+    c->S1 = q->shape[f->row];
+    c->problem->q_packed = f->packed;
+    c->keeps_all = !f->packed && c->S1 == 1 && !fia_v2_has_(c, FIA_V2_QUERY_ROPE_);
+    return fia_v2_lower_rows_(c, FIA_V2_QUERY_, c->Nq, &c->problem->query, &c->D);
+}
+
+/* ---- lengths ---- */
+
+/* A length argument, as list or tensor (i is its tensor); count -1: absent. */
+static fia_status fia_v2_read_ints_(const fia_v2_call_ *c, int i, fia_ints *ints, int64_t *count) {
+    const fia_int_list *list = i == FIA_V2_QLENS_ ? &c->args->actual_seq_qlen : &c->args->actual_seq_kvlen;
+    const fia_tensor *t = c->t[i];
+    fia_status s = FIA_OK;
+    memset(ints, 0, sizeof(*ints));
+    *count = -1;
+    if (list->data && fia_v2_has_(c, i)) {
+        return fia_v2_bad_(c, i, "given twice", "a list or a tensor is allowed, not both");
+    }
+    if (list->data) {
+        if (list->count < 0) {
+            return fia_v2_bad_int_(c, i, list->count, "this is its element count, # or more is allowed", 0);
+        }
+        ints->data = list->data;
+        ints->dtype = FIA_I64;
+        ints->stride_bytes = (ptrdiff_t)sizeof(int64_t);
+        *count = list->count;
+    } else if (fia_v2_has_(c, i)) {
+        s = fia_v2_check_type_(c, i, 1 << FIA_I64 | 1 << FIA_I32, "i64 or i32 is allowed");
+        if (s == FIA_OK) s = fia_v2_check_rank_(c, i, 1, 1, "# axis is needed");
+        ints->data = t->data;
+        ints->dtype = t->dtype;
+        ints->stride_bytes = fia_v2_step_(t, 0);
+        *count = t->shape[0];
+    }
+    return s;
+}
+
+/* How many lengths there are; packed queries learn their B from it. */
+static fia_status fia_v2_lower_counts_(fia_v2_call_ *c) {
+    const char *count = "this is its element count, # are needed as in actual_seq_qlen";
+    const char *padded = "this is its element count, 1 or at least # are needed, the sequences of query";
+    fia_ints ints;
+    int64_t nq, nkv;
+    fia_status s = fia_v2_read_ints_(c, FIA_V2_QLENS_, &ints, &nq);
+    if (s == FIA_OK) s = fia_v2_read_ints_(c, FIA_V2_KVLENS_, &ints, &nkv);
+    if (s != FIA_OK) return s;
+    c->paged = fia_v2_has_(c, FIA_V2_TABLE_);
+    if (c->in->packed && nq < 0) return fia_v2_bad_(c, FIA_V2_QLENS_, "absent", "packed layouts need it");
+    if (nkv < 0 && (c->paged || c->in->packed)) {
+        return fia_v2_bad_(c, FIA_V2_KVLENS_, "absent", "packed layouts and block_table need it");
+    }
+    if (c->in->packed) {
+        if (nq < 1 && !c->empty) {
+            return fia_v2_bad_int_(c, FIA_V2_QLENS_, nq, "this is its element count, # or more is needed", 1);
+        }
+        if (nkv != nq) return fia_v2_bad_int_(c, FIA_V2_KVLENS_, nkv, count, nq);
+        c->B = nq;
+    } else {
+        if (nq >= 0 && c->S1 != 1 && nq != 1 && nq < c->B) return fia_v2_bad_int_(c, FIA_V2_QLENS_, nq, padded, c->B);
+        if (nkv >= 0 && nkv != 1 && nkv < c->B) return fia_v2_bad_int_(c, FIA_V2_KVLENS_, nkv, padded, c->B);
+    }
+    c->problem->q_lengths = c->in->packed ? FIA_LENGTHS_ENDS : FIA_LENGTHS_EACH;
+    c->problem->kv_lengths = c->in->packed && !c->paged ? FIA_LENGTHS_ENDS : FIA_LENGTHS_EACH;
+    return FIA_OK;
+}
+
+/* Values of a host list; those of tensors are only there when the job runs. */
+static fia_status fia_v2_check_list_(const fia_v2_call_ *c, int i, const fia_int_list *list, int64_t limit, int ends) {
+    const char *of_query = "element # must lie in 0 .. #, the rows of query";
+    const char *of_key = "element # must lie in 0 .. #, the rows of key or block_table";
+    const char *name = fia_v2_tensors_[i].name;
+    int64_t b, last = 0;
+    for (b = 0; list->data && b < c->B && b < list->count; ++b) {
+        const int64_t v = list->data[b];
+        const int64_t most = c->listed && i == FIA_V2_KVLENS_ ? c->args->key_list[b].shape[c->in->row] : limit;
+        if (v < 0 || v > most) return fia_refuse_(c->report, name, v, i == FIA_V2_QLENS_ ? of_query : of_key, b, most);
+        if (ends && v < last) {
+            return fia_refuse_(c->report, name, v, "element # of running sums is at least #, the one before", b, last);
+        }
+        last = v;
+    }
+    return FIA_OK;
+}
+
+static fia_status fia_v2_check_lists_(const fia_v2_call_ *c) {
+    const fia_v2_args_ *a = c->args;
+    const fia_problem *p = c->problem;
+    fia_status s = FIA_OK;
+    if (c->in->packed || c->S1 != 1) { /* one query row that is not packed: without effect */
+        s = fia_v2_check_list_(c, FIA_V2_QLENS_, &a->actual_seq_qlen, c->S1, p->q_lengths == FIA_LENGTHS_ENDS);
+    }
+    if (s != FIA_OK) return s;
+    return fia_v2_check_list_(c, FIA_V2_KVLENS_, &a->actual_seq_kvlen, c->S2, p->kv_lengths == FIA_LENGTHS_ENDS);
+}
+
+/* ---- keys and values ---- */
+
+/* A pool of pages by its own rank. The first pool sets how many pages there are. */
+static fia_status fia_v2_lower_pool_(fia_v2_call_ *c, int i, fia_view *view, int64_t *dim) {
+    const fia_tensor *t = c->t[i];
+    const int64_t rows = c->args->block_size;
+    const fia_v2_form_ *f;
+    fia_status s = fia_v2_check_rank_(c, i, 3, 5, "pools have # (BnBsH), 4 (BnNBsD) or # axes (NZ)");
+    if (s != FIA_OK) return s;
+    f = &fia_v2_pools_[t->ndim - 3];
+    if (c->n_pages < 0 && t->shape[f->row] != rows) {
+        return fia_refuse_(c->report, "block_size", rows, "pages of key have # rows", t->shape[f->row], 0);
+    }
+    if (c->n_pages < 0) c->n_pages = t->shape[0];
+    s = fia_v2_check_axis_(c, i, 0, c->n_pages, "key has # pages");
+    if (s == FIA_OK) s = fia_v2_check_axis_(c, i, f->row, rows, "block_size is #");
+    if (s == FIA_OK && f->head >= 0) s = fia_v2_check_heads_(c, i, f->head, c->Nkv);
+    if (s == FIA_OK && t->ndim == 5) {
+        s = fia_v2_check_axis_(c, i, 4, 32 / (int64_t)fia_dtype_bytes(t->dtype),
+                               "pieces of NZ pools have 32 bytes, # elements");
+    }
+    if (s == FIA_OK) s = fia_v2_row_dim_(c, i, f->head >= 0 ? 1 : c->Nkv, dim);
+    if (s != FIA_OK) return s;
+    fia_v2_set_view_(view, t, f, c->Nkv, *dim);
+    if (t->ndim == 5) {
+        if (t->shape[2] > 1) view->piece_elements = (int32_t)*dim;
+        view->piece_bytes = fia_v2_step_(t, 2);
+        *dim = fia_mul_(*dim, t->shape[2]);
+        if (*dim < 0 || *dim > INT32_MAX) return fia_v2_bad_shape_(c, i, 2, "a row has at most # elements", INT32_MAX);
+        if (*dim == 0 && !c->empty) return fia_v2_bad_shape_(c, i, 2, "a row has # piece or more", 1);
+    }
+    return FIA_OK;
+}
+
+static fia_status fia_v2_lower_paged_(fia_v2_call_ *c, int64_t *key_dim) {
+    const fia_tensor *t = c->t[FIA_V2_TABLE_];
+    const int64_t rows = c->args->block_size;
+    fia_problem *p = c->problem;
+    fia_status s = fia_v2_check_type_(c, FIA_V2_TABLE_, 1 << FIA_I32, "i32 is needed");
+    if (s == FIA_OK) s = fia_v2_check_rank_(c, FIA_V2_TABLE_, 2, 2, "# axes are needed");
+    if (s == FIA_OK) s = fia_v2_check_sequences_(c, FIA_V2_TABLE_, 0);
+    if (s == FIA_OK) s = fia_v2_check_last_(c, FIA_V2_TABLE_);
+    if (s == FIA_OK && c->B > 1 && t->stride[0] < t->shape[1]) {
+        s = fia_v2_bad_stride_(c, FIA_V2_TABLE_, 0, "rows must lie apart");
+    }
+    if (s == FIA_OK && rows < 1) s = fia_refuse_(c->report, "block_size", rows, "block_table needs # or more", 1, 0);
+    if (s != FIA_OK) return s;
+    c->S2 = fia_mul_(t->shape[1], rows);
+    if (c->S2 < 0) {
+        return fia_refuse_(c->report, "block_size", rows, "times # columns of block_table it overflows", t->shape[1],
+                           0);
+    }
+    c->n_pages = -1;
+    s = fia_v2_lower_pool_(c, FIA_V2_KEY_, &p->key, key_dim);
+    if (s == FIA_OK) s = fia_v2_lower_pool_(c, FIA_V2_VALUE_, &p->value, &c->Dv);
+    p->keys = FIA_KEYS_PAGED;
+    p->table_columns = c->B > 1 ? t->stride[0] : t->shape[1];
+    p->page_size = rows;
+    p->n_pages = c->n_pages;
+    return s;
+}
+
+static fia_status fia_v2_lower_strided_(fia_v2_call_ *c, int64_t *key_dim) {
+    fia_status s = fia_v2_lower_rows_(c, FIA_V2_KEY_, c->Nkv, &c->problem->key, key_dim);
+    if (s == FIA_OK) s = fia_v2_lower_rows_(c, FIA_V2_VALUE_, c->Nkv, &c->problem->value, &c->Dv);
+    if (s != FIA_OK) return s;
+    c->S2 = c->t[FIA_V2_KEY_]->shape[c->in->row];
+    c->problem->kv_packed = c->in->packed;
+    return fia_v2_check_axis_(c, FIA_V2_VALUE_, c->in->row, c->S2, "key has # rows");
+}
+
+/* One tensor of a list, which must fit to those before: same row length and row stride, any number of rows. */
+static fia_status fia_v2_lower_listed_(fia_v2_call_ *c, int i, int64_t b, fia_view *view, int64_t *dim) {
+    const fia_tensor *list = i == FIA_V2_KEY_ ? c->args->key_list : c->args->value_list;
+    const fia_view before = *view;
+    int64_t first = *dim;
+    fia_status s;
+    c->t[i] = &list[b];
+    s = fia_v2_need_(c, i, "a list has a tensor for every sequence");
+    if (s == FIA_OK) s = fia_v2_check_tensor_(c, i);
+    if (s == FIA_OK) s = fia_v2_check_same_type_(c, i, list[0].dtype, "tensors of a list have one element type");
+    if (s == FIA_OK) s = fia_v2_lower_rows_(c, i, c->Nkv, view, dim);
+    if (s != FIA_OK || b == 0) return s;
+    if (*dim != first) {
+        return fia_v2_bad_shape_(c, i, c->in->rank - 1, "tensors of a list have one row length, # elements", first);
+    }
+    /* The engine counts head strides in stored elements, an int4 tensor in int32. */
+    if (view->head_bytes != before.head_bytes && view->dtype == FIA_I4) {
+        c->lacks = fia_v2_tensors_[i].name;
+        c->lacks_value = "an int4 list with several head strides";
+        c->lacks_why = "not in this build yet";
+    }
+    if (list[b].shape[c->in->row] < 2) view->row_bytes = before.row_bytes;
+    view->head_bytes = before.head_bytes;
+    /* Row strides of tensors with one row are unknown, 0 until the first longer one. */
+    if (before.row_bytes != 0 && view->row_bytes != before.row_bytes) {
+        return fia_v2_bad_stride_(c, i, c->in->row, "tensors of a list have one row stride");
+    }
+    return FIA_OK;
+}
+
+static fia_status fia_v2_lower_lists_(fia_v2_call_ *c, int64_t *key_dim) {
+    const fia_v2_args_ *a = c->args;
+    const char *list = "it cannot go with lists of key and value", *layout = "lists need a BSH, BSND or BNSD input_layout";
+    const int row = c->in->row;
+    int64_t b;
+    fia_status s = fia_v2_need_none_(c, FIA_V2_TABLE_, list);
+    if (s == FIA_OK) s = fia_v2_need_none_(c, FIA_V2_QUERY_ROPE_, list);
+    if (s != FIA_OK) return s;
+    if (c->in->sequence < 0) return fia_v2_bad_(c, FIA_V2_KEY_, "a list", layout);
+    for (b = 0; b < c->B && s == FIA_OK; ++b) {
+        s = fia_v2_lower_listed_(c, FIA_V2_KEY_, b, &c->problem->key, key_dim);
+        if (s == FIA_OK) s = fia_v2_lower_listed_(c, FIA_V2_VALUE_, b, &c->problem->value, &c->Dv);
+        if (s == FIA_OK) s = fia_v2_check_axis_(c, FIA_V2_VALUE_, row, a->key_list[b].shape[row], "key has # rows");
+        if (s == FIA_OK) c->S2 = fia_max_(c->S2, a->key_list[b].shape[row]);
+    }
+    c->problem->keys = FIA_KEYS_LIST;
+    return s;
+}
+
+static fia_status fia_v2_lower_kv_(fia_v2_call_ *c) {
+    const fia_v2_args_ *a = c->args;
+    const char *length = "this is list_count, # are needed: a tensor for every sequence of query";
+    int64_t key_dim = 0;
+    fia_status s;
+    c->listed = a->key_list || a->value_list;
+    if (c->listed) {
+        s = fia_v2_need_none_(c, FIA_V2_KEY_, "a tensor or a list is allowed, not both");
+        if (s == FIA_OK) s = fia_v2_need_none_(c, FIA_V2_VALUE_, "a tensor or a list is allowed, not both");
+        if (s == FIA_OK && !a->key_list) s = fia_v2_bad_(c, FIA_V2_KEY_, "absent", "value is a list, so must key be");
+        if (s == FIA_OK && !a->value_list) {
+            s = fia_v2_bad_(c, FIA_V2_VALUE_, "absent", "key is a list, so must value be");
+        }
+        if (s != FIA_OK) return s;
+        if (a->list_count != c->B) return fia_v2_bad_int_(c, FIA_V2_KEY_, a->list_count, length, c->B);
+        if (c->B == 0) return FIA_OK;
+        c->t[FIA_V2_KEY_] = a->key_list;
+        c->t[FIA_V2_VALUE_] = a->value_list;
+    }
+    if (!c->listed && a->list_count) return fia_v2_bad_int_(c, FIA_V2_KEY_, a->list_count, length, 0);
+    s = fia_v2_need_(c, FIA_V2_KEY_, "it is required");
+    if (s == FIA_OK) s = fia_v2_need_(c, FIA_V2_VALUE_, "it is required");
+    if (s == FIA_OK) {
+        s = fia_v2_check_type_(c, FIA_V2_KEY_, FIA_V2_FLOAT_ | 1 << FIA_I8 | 1 << FIA_I32,
+                               "f32, f16, bf16, i8 or i32 (int4) is allowed");
+    }
+    if (s == FIA_OK) {
+        s = fia_v2_check_same_type_(c, FIA_V2_VALUE_, c->t[FIA_V2_KEY_]->dtype, "the element type of key is needed");
+    }
+    if (s != FIA_OK) return s;
+    if (c->listed) s = fia_v2_lower_lists_(c, &key_dim);
+    else s = c->paged ? fia_v2_lower_paged_(c, &key_dim) : fia_v2_lower_strided_(c, &key_dim);
+    if (s == FIA_OK && key_dim != c->D) {
+        s = fia_v2_bad_int_(c, FIA_V2_KEY_, key_dim,
+                            "this is its row length by num_key_value_heads, query has # by num_query_heads",
+                            c->D);
+    }
+    return s;
+}
+
+static fia_status fia_v2_lower_rope_(fia_v2_call_ *c) {
+    const fia_dtype query = c->t[FIA_V2_QUERY_]->dtype, key = c->problem->key.dtype;
+    const fia_dtype rope = c->t[FIA_V2_QUERY_ROPE_]->dtype;
+    const char *key_type = "the element type of key is needed, of query_rope where key is quantised";
+    fia_problem *p = c->problem;
+    int64_t key_dim = 0;
+    fia_status s;
+    if (!fia_v2_has_(c, FIA_V2_QUERY_ROPE_) && !fia_v2_has_(c, FIA_V2_KEY_ROPE_)) return FIA_OK;
+    s = fia_v2_need_(c, FIA_V2_QUERY_ROPE_, "query_rope and key_rope go together");
+    if (s == FIA_OK) s = fia_v2_need_(c, FIA_V2_KEY_ROPE_, "query_rope and key_rope go together");
+    if (s == FIA_OK) s = fia_v2_check_type_(c, FIA_V2_QUERY_ROPE_, FIA_V2_FLOAT_, "f32, f16 or bf16 is allowed");
+    if (s == FIA_OK && fia_v2_is_(query, FIA_V2_FLOAT_)) {
+        s = fia_v2_check_same_type_(c, FIA_V2_QUERY_ROPE_, query, "the element type of query is needed");
+    }
+    if (s == FIA_OK) {
+        s = fia_v2_check_same_type_(c, FIA_V2_KEY_ROPE_, fia_v2_is_(key, FIA_V2_FLOAT_) ? key : rope, key_type);
+    }
+    if (s == FIA_OK) s = fia_v2_lower_rows_(c, FIA_V2_QUERY_ROPE_, c->Nq, &p->query_rope, &c->Dr);
+    if (s == FIA_OK) s = fia_v2_check_axis_(c, FIA_V2_QUERY_ROPE_, c->in->row, c->S1, "query has # rows");
+    if (s != FIA_OK) return s;
+    if (c->paged) {
+        s = fia_v2_lower_pool_(c, FIA_V2_KEY_ROPE_, &p->key_rope, &key_dim);
+    } else {
+        s = fia_v2_lower_rows_(c, FIA_V2_KEY_ROPE_, c->Nkv, &p->key_rope, &key_dim);
+        if (s == FIA_OK) s = fia_v2_check_axis_(c, FIA_V2_KEY_ROPE_, c->in->row, c->S2, "key has # rows");
+    }
+    if (s == FIA_OK && key_dim != c->Dr) {
+        s = fia_v2_bad_int_(c, FIA_V2_KEY_ROPE_, key_dim, "this is its row length, query_rope has #", c->Dr);
+    }
+    return s;
+}
+
+/* ---- masks, windows, pse_shift, learnable_sink ---- */
+
+/* A term by (sequence, head, row, key) from the axes of a tensor, -1: none. Packed lengths are compared when they run. */
+static fia_status fia_v2_lower_term_(const fia_v2_call_ *c, int i, const int axes[3], fia_mask_view *view) {
+    const char *keys = c->paged ? "the # keys of block_table times block_size must fit" : "the # rows of key must fit";
+    const fia_tensor *t = c->t[i];
+    const int sequence = axes[0], row = axes[2], key = t->ndim - 1;
+    fia_status s = fia_v2_check_last_(c, i);
+    if (s == FIA_OK && sequence >= 0 && t->shape[sequence] != 1) s = fia_v2_check_sequences_(c, i, sequence);
+    if (s != FIA_OK) return s;
+    if (!c->in->packed) {
+        if (row >= 0 && t->shape[row] < c->S1) {
+            return fia_v2_bad_shape_(c, i, row, "the # rows of query must fit", c->S1);
+        }
+        if (t->shape[key] < c->S2) return fia_v2_bad_shape_(c, i, key, keys, c->S2);
+    }
+    view->dtype = t->dtype;
+    view->rows = row >= 0 ? t->shape[row] : 1;
+    view->keys = t->shape[key];
+    view->sequence_bytes = fia_v2_step_(t, sequence);
+    view->head_bytes = fia_v2_step_(t, axes[1]);
+    view->row_bytes = fia_v2_step_(t, row);
+    return FIA_OK;
+}
+
+/* Modes 0 and 1: (S1, S2), at one query row (B, S2); (B, S1, S2); (B, 1, S1, S2); B may be 1. */
+static fia_status fia_v2_lower_full_mask_(const fia_v2_call_ *c) {
+    const int rank = c->t[FIA_V2_MASK_]->ndim;
+    const int by_sequence = rank > 2 || (c->S1 == 1 && !c->in->packed);
+    int axes[3];
+    fia_status s = fia_v2_check_rank_(c, FIA_V2_MASK_, 2, 4, "# to # axes are allowed");
+    if (s == FIA_OK && rank == 4) s = fia_v2_check_axis_(c, FIA_V2_MASK_, 1, 1, "# is needed, masks have no head axis");
+    if (s != FIA_OK) return s;
+    axes[0] = by_sequence ? 0 : -1;
+    axes[1] = -1;
+    axes[2] = rank > 2 || !by_sequence ? rank - 2 : -1;
+    return fia_v2_lower_term_(c, FIA_V2_MASK_, axes, &c->problem->drop_mask);
+}
+
+/* Modes 2 to 4: the causal matrix of the operator. Its content is known, so only its shape is looked at. */
+static fia_status fia_v2_check_compressed_(const fia_v2_call_ *c) {
+    const int rank = c->t[FIA_V2_MASK_]->ndim;
+    fia_status s = fia_v2_check_rank_(c, FIA_V2_MASK_, 2, 4, "# to # axes are allowed");
+    int axis;
+    for (axis = 0; axis < rank && s == FIA_OK; ++axis) {
+        s = fia_v2_check_axis_(c, FIA_V2_MASK_, axis, axis < rank - 2 ? 1 : 2048,
+                               "sparse_mode 2, 3 and 4 need #, of (1, 1, 2048, 2048)");
+    }
+    return s;
+}
+
+/* Mode 9: (B, S1, S1), packed: the blocks of all sequences one after another. */
+static fia_status fia_v2_check_tree_(fia_v2_call_ *c) {
+    const char *no = "it cannot go with sparse_mode 9";
+    const int rank = c->in->packed ? 1 : 3;
+    fia_status s = fia_v2_need_none_(c, FIA_V2_PSE_, no);
+    if (s == FIA_OK) s = fia_v2_need_none_(c, FIA_V2_SCALE_OUT_, no);
+    if (s == FIA_OK) s = fia_v2_check_rank_(c, FIA_V2_MASK_, rank, rank, "sparse_mode 9 needs # axes");
+    if (s == FIA_OK && rank == 3) {
+        s = fia_v2_check_sequences_(c, FIA_V2_MASK_, 0);
+        if (s == FIA_OK) s = fia_v2_check_axis_(c, FIA_V2_MASK_, 1, c->S1, "sparse_mode 9 needs #, the rows of query");
+        if (s == FIA_OK) s = fia_v2_check_axis_(c, FIA_V2_MASK_, 2, c->S1, "sparse_mode 9 needs #, the rows of query");
+    }
+    c->lacks = "sparse_mode";
+    c->lacks_value = "9";
+    c->lacks_why = "tree masks are not in this build yet";
+    return s;
+}
+
+static int64_t fia_v2_clip_(int64_t tokens) { return fia_max_(INT32_MIN, fia_min_(tokens, INT32_MAX)); }
+
+/* Modes 0 (with a mask) and 4: refuses windows that keep no key of any row. */
+static fia_status fia_v2_lower_window_(const fia_v2_call_ *c) {
+    const int64_t pre = fia_v2_clip_(c->args->pre_tokens), next = fia_v2_clip_(c->args->next_tokens);
+    const int band = c->args->sparse_mode == 4;
+    /* Mode 0 counts from row 0 and key 0, mode 4 from the last ones, where rows and keys change places. */
+    const int64_t most_next = band ? c->S2 : c->S1, most_pre = band ? c->S1 : c->S2;
+    if (pre + next < 0) {
+        return fia_refuse_(c->report, "pre_tokens", pre,
+                           "with next_tokens # no row keeps a key, their sum must be # or more", next, 0);
+    }
+    if (next < 0 && most_next > 0 && -next >= most_next) {
+        return fia_refuse_(c->report, "next_tokens", next, "no row keeps a key, more than # is needed", -most_next, 0);
+    }
+    if (pre < 0 && most_pre > 0 && -pre >= most_pre) {
+        return fia_refuse_(c->report, "pre_tokens", pre, "no row keeps a key, more than # is needed", -most_pre, 0);
+    }
+    c->problem->window_left = pre == INT32_MAX ? FIA_UNBOUNDED : pre;
+    c->problem->window_right = next == INT32_MAX ? FIA_UNBOUNDED : next;
+    c->problem->align = band ? FIA_ALIGN_BOTTOM_RIGHT : FIA_ALIGN_TOP_LEFT;
+    return FIA_OK;
+}
+
+static fia_status fia_v2_lower_mask_(fia_v2_call_ *c) {
+    const int64_t mode = c->args->sparse_mode;
+    fia_status s;
+    if (!fia_v2_has_(c, FIA_V2_MASK_)) {
+        if (mode == 0) return FIA_OK; /* tokens are without effect */
+        return fia_say_(c->report, FIA_ERR_ARGUMENT, "atten_mask", "absent", 0, "sparse_mode # needs it", mode, 0);
+    }
+    s = fia_v2_check_type_(c, FIA_V2_MASK_, FIA_V2_BYTE_, "bool, i8 or u8 is allowed");
+    if (s == FIA_OK && mode == 9) s = fia_v2_check_tree_(c);
+    else if (s == FIA_OK) s = mode >= 2 ? fia_v2_check_compressed_(c) : fia_v2_lower_full_mask_(c);
+    if (s != FIA_OK || c->keeps_all) return s;
+    if (mode == 2 || mode == 3) {
+        c->problem->causal = 1;
+        c->problem->align = mode == 2 ? FIA_ALIGN_TOP_LEFT : FIA_ALIGN_BOTTOM_RIGHT;
+    }
+    return mode == 0 || mode == 4 ? fia_v2_lower_window_(c) : FIA_OK;
+}
+
+static fia_status fia_v2_lower_pse_(const fia_v2_call_ *c) {
+    static const int axes[3] = {0, 1, 2};
+    fia_status s;
+    if (!fia_v2_has_(c, FIA_V2_PSE_)) return FIA_OK;
+    s = fia_v2_check_type_(c, FIA_V2_PSE_, FIA_V2_FLOAT_, "f32, f16 or bf16 is allowed");
+    if (s == FIA_OK) s = fia_v2_check_rank_(c, FIA_V2_PSE_, 4, 4, "# axes are needed, (B or 1, Nq, rows, keys)");
+    if (s == FIA_OK) s = fia_v2_check_heads_(c, FIA_V2_PSE_, 1, c->Nq);
+    if (s == FIA_OK) s = fia_v2_lower_term_(c, FIA_V2_PSE_, axes, &c->problem->bias);
+    return s;
+}
+
+static fia_status fia_v2_lower_sink_(const fia_v2_call_ *c) {
+    fia_status s;
+    if (!fia_v2_has_(c, FIA_V2_SINK_)) return FIA_OK;
+    s = fia_v2_check_type_(c, FIA_V2_SINK_, FIA_V2_FLOAT_, "f32, f16 or bf16 is allowed");
+    if (s == FIA_OK) s = fia_v2_check_rank_(c, FIA_V2_SINK_, 1, 1, "# axis is needed");
+    if (s == FIA_OK) s = fia_v2_check_heads_(c, FIA_V2_SINK_, 0, c->Nq);
+    if (s == FIA_OK) s = fia_v2_check_last_(c, FIA_V2_SINK_);
+    c->problem->sinks = c->t[FIA_V2_SINK_]->dtype;
+    return s;
+}
+
+/* ---- quantisation ---- */
+
+/* Mode 0: one value, (H), or (Nkv, D) with axes of one element anywhere before D. */
+static fia_status fia_v2_lower_channels_(const fia_v2_call_ *c, int i, int64_t dim, fia_scale_view *view) {
+    const fia_tensor *t = c->t[i];
+    const int last = t->ndim - 1;
+    int axis, head = -1, others = 0;
+    if (fia_v2_numel_(t) == 1) return FIA_OK;
+    for (axis = 0; axis < last; ++axis) {
+        if (t->shape[axis] == 1) continue;
+        ++others;
+        head = axis;
+    }
+    view->channel_bytes = fia_v2_step_(t, last);
+    if (others == 0 && t->shape[last] == c->Nkv * dim) {
+        view->head_bytes = (ptrdiff_t)dim * view->channel_bytes;
+        return FIA_OK;
+    }
+    view->head_bytes = others == 1 ? fia_v2_step_(t, head) : 0;
+    if (others == 1 && t->shape[last] == dim && t->shape[head] == c->Nkv) return FIA_OK;
+    return fia_v2_bad_shape_(c, i, last,
+                             "key_quant_mode and value_quant_mode 0 need one value, or # as (H) or (Nkv, D)", c->Nkv * dim);
+}
+
+/* Modes 1 (B, S), 3 (B, Nkv, S), 4 (pages, rows), 5 (pages, Nkv, rows). S of packed keys is compared when they run. */
+static fia_status fia_v2_lower_tokens_(fia_v2_call_ *c, int i, int64_t mode, fia_scale_view *view) {
+    const fia_tensor *t = c->t[i];
+    const int per_head = mode == 3 || mode == 5, paged = mode >= 4;
+    const int first = mode == 1 && t->ndim == 3 && t->shape[0] == 1; /* (1, B, S) is (B, S) */
+    const int rank = 2 + per_head + first, last = rank - 1;
+    fia_status s = paged ? fia_v2_need_(c, FIA_V2_TABLE_, "key_quant_mode 4 and 5 need it") : FIA_OK;
+    if (s == FIA_OK) s = fia_v2_check_rank_(c, i, rank, rank, "key_quant_mode or value_quant_mode needs # axes");
+    if (s == FIA_OK) {
+        s = paged ? fia_v2_check_axis_(c, i, 0, c->n_pages, "key has # pages") : fia_v2_check_sequences_(c, i, first);
+    }
+    if (s == FIA_OK && per_head) s = fia_v2_check_heads_(c, i, 1, c->Nkv);
+    if (s == FIA_OK && paged) s = fia_v2_check_axis_(c, i, last, c->args->block_size, "block_size is #");
+    if (s != FIA_OK) return s;
+    if (!c->problem->kv_packed && !paged && t->shape[last] < c->S2) {
+        return fia_v2_bad_shape_(c, i, last, "the # keys of a sequence must fit", c->S2);
+    }
+    if (c->problem->kv_packed) {
+        c->lacks = fia_v2_tensors_[i].name;
+        c->lacks_value = "per token of packed keys";
+        c->lacks_why = "this needs fia_quant.h and is not in this build yet";
+    }
+    view->paged = paged;
+    view->sequence_bytes = fia_v2_step_(t, first);
+    view->head_bytes = per_head ? fia_v2_step_(t, 1) : 0;
+    view->token_bytes = fia_v2_step_(t, last);
+    return FIA_OK;
+}
+
+/* The scale or offset of key or value; dim: elements of a row of it. */
+static fia_status fia_v2_lower_scale_(fia_v2_call_ *c, int i, int64_t mode, int64_t dim, fia_scale_view *view) {
+    const int by_token = mode == 1 || mode >= 3;
+    fia_status s = fia_v2_check_type_(c, i, by_token ? FIA_V2_F32_ : FIA_V2_FLOAT_,
+                                      "f32 is allowed, f16 and bf16 with key_quant_mode and value_quant_mode 0 and 2");
+    if (s != FIA_OK) return s;
+    view->dtype = c->t[i]->dtype;
+    if (mode == 0) return fia_v2_lower_channels_(c, i, dim, view);
+    if (by_token) return fia_v2_lower_tokens_(c, i, mode, view);
+    s = fia_v2_check_rank_(c, i, 1, 1, "key_quant_mode and value_quant_mode 2 need # axis");
+    if (s == FIA_OK) s = fia_v2_check_heads_(c, i, 0, c->Nkv);
+    view->head_bytes = fia_v2_step_(c->t[i], 0);
+    return s;
+}
+
+/* An offset has the element type and the shape of its scale. */
+static fia_status fia_v2_check_offset_(const fia_v2_call_ *c, int i, int scale) {
+    const fia_tensor *t = c->t[scale];
+    char type[64], rank[64], extent[64];
+    fia_status s;
+    int axis;
+    fia_v2_join_(type, sizeof(type), "the element type is that of ", fia_v2_tensors_[scale].name);
+    fia_v2_join_(rank, sizeof(rank), fia_v2_tensors_[scale].name, " has # axes");
+    fia_v2_join_(extent, sizeof(extent), fia_v2_tensors_[scale].name, " has #");
+    s = fia_v2_check_same_type_(c, i, t->dtype, type);
+    if (s == FIA_OK) s = fia_v2_check_rank_(c, i, t->ndim, t->ndim, rank);
+    for (axis = 0; axis < t->ndim && s == FIA_OK; ++axis) s = fia_v2_check_axis_(c, i, axis, t->shape[axis], extent);
+    return s;
+}
+
+/* int8 or int4 key and value under a float query. */
+static fia_status fia_v2_lower_antiquant_(fia_v2_call_ *c) {
+    const int64_t key = c->args->key_quant_mode, value = c->args->value_quant_mode;
+    const char *pair = "dequant_offset_key and dequant_offset_value go together";
+    fia_problem *p = c->problem;
+    fia_status s;
+    if (key != value && !(key == 0 && value == 1)) {
+        return fia_refuse_(c->report, "key_quant_mode", key, "value_quant_mode is #; both are equal, or 0 and 1", value,
+                           0);
+    }
+    s = fia_v2_need_(c, FIA_V2_SCALE_K_, "int8 and int4 key needs it");
+    if (s == FIA_OK) s = fia_v2_need_(c, FIA_V2_SCALE_V_, "int8 and int4 value needs it");
+    if (s == FIA_OK) s = fia_v2_lower_scale_(c, FIA_V2_SCALE_K_, key, c->D, &p->key_scale);
+    if (s == FIA_OK) s = fia_v2_lower_scale_(c, FIA_V2_SCALE_V_, value, c->Dv, &p->value_scale);
+    if (s != FIA_OK || (!fia_v2_has_(c, FIA_V2_OFFSET_K_) && !fia_v2_has_(c, FIA_V2_OFFSET_V_))) return s;
+    s = fia_v2_need_(c, FIA_V2_OFFSET_K_, pair);
+    if (s == FIA_OK) s = fia_v2_need_(c, FIA_V2_OFFSET_V_, pair);
+    if (s == FIA_OK) s = fia_v2_check_offset_(c, FIA_V2_OFFSET_K_, FIA_V2_SCALE_K_);
+    if (s == FIA_OK) s = fia_v2_check_offset_(c, FIA_V2_OFFSET_V_, FIA_V2_SCALE_V_);
+    if (s == FIA_OK) s = fia_v2_lower_scale_(c, FIA_V2_OFFSET_K_, key, c->D, &p->key_offset);
+    if (s == FIA_OK) s = fia_v2_lower_scale_(c, FIA_V2_OFFSET_V_, value, c->Dv, &p->value_offset);
+    return s;
+}
+
+/* query, key, value int8 with a float rope pair (MLA): a scale per query row and head, one each for key and value. */
+static fia_status fia_v2_check_full_quant_(fia_v2_call_ *c) {
+    static const int needed[4] = {FIA_V2_QUERY_ROPE_, FIA_V2_SCALE_Q_, FIA_V2_SCALE_K_, FIA_V2_SCALE_V_};
+    static const int barred[3] = {FIA_V2_OFFSET_K_, FIA_V2_OFFSET_V_, FIA_V2_SCALE_OUT_};
+    const fia_v2_args_ *a = c->args;
+    const int axes = c->in->head < 0 ? c->in->rank : c->in->rank - 1; /* those of query without D */
+    fia_status s = fia_v2_check_range_(c, "query_quant_mode", a->query_quant_mode, 3, 3);
+    int i;
+    if (s == FIA_OK) s = fia_v2_check_range_(c, "key_quant_mode", a->key_quant_mode, 0, 0);
+    if (s == FIA_OK) s = fia_v2_check_range_(c, "value_quant_mode", a->value_quant_mode, 0, 0);
+    if (s == FIA_OK) s = fia_v2_check_type_(c, FIA_V2_KEY_, 1 << FIA_I8, "int8 query needs i8");
+    for (i = 0; i < 4 && s == FIA_OK; ++i) {
+        s = fia_v2_need_(c, needed[i], "int8 query needs it");
+        if (s == FIA_OK && i > 0) s = fia_v2_check_type_(c, needed[i], FIA_V2_F32_, "f32 is needed");
+        if (s == FIA_OK && i > 1 && fia_v2_numel_(c->t[needed[i]]) != 1) {
+            s = fia_v2_bad_int_(c, needed[i], fia_v2_numel_(c->t[needed[i]]), "this is its element count, # is needed",
+                                1);
+        }
+    }
+    for (i = 0; i < 3 && s == FIA_OK; ++i) s = fia_v2_need_none_(c, barred[i], "it cannot go with int8 query");
+    if (s == FIA_OK) {
+        s = fia_v2_check_rank_(c, FIA_V2_SCALE_Q_, axes, axes, "# axes are needed, those of query without D");
+    }
+    for (i = 0; i < axes && s == FIA_OK; ++i) {
+        const int64_t want = c->in->head < 0 && i == axes - 1 ? c->Nq : c->t[FIA_V2_QUERY_]->shape[i];
+        s = fia_v2_check_axis_(c, FIA_V2_SCALE_Q_, i, want, "query has #");
+    }
+    c->lacks = "query";
+    c->lacks_value = "i8";
+    c->lacks_why = "full int8 attention needs fia_quant.h and is not in this build yet";
+    return s;
+}
+
+static fia_status fia_v2_lower_quant_(fia_v2_call_ *c) {
+    static const int barred[4] = {FIA_V2_SCALE_K_, FIA_V2_OFFSET_K_, FIA_V2_SCALE_V_, FIA_V2_OFFSET_V_};
+    fia_status s;
+    int i;
+    if (c->t[FIA_V2_QUERY_]->dtype == FIA_I8) return fia_v2_check_full_quant_(c);
+    s = fia_v2_check_range_(c, "query_quant_mode", c->args->query_quant_mode, 0, 0);
+    if (s == FIA_OK) s = fia_v2_need_none_(c, FIA_V2_SCALE_Q_, "only int8 query takes it");
+    if (s != FIA_OK) return s;
+    if (!fia_v2_is_(c->problem->key.dtype, FIA_V2_FLOAT_)) return fia_v2_lower_antiquant_(c);
+    s = fia_v2_check_range_(c, "key_quant_mode", c->args->key_quant_mode, 0, 0);
+    if (s == FIA_OK) s = fia_v2_check_range_(c, "value_quant_mode", c->args->value_quant_mode, 0, 0);
+    for (i = 0; i < 4 && s == FIA_OK; ++i) {
+        s = fia_v2_need_none_(c, barred[i], "only int8 and int4 key and value take it");
+    }
+    return s;
+}
+
+/* int8 output: one multiplier, or one per head and channel whatever the written shape. */
+static fia_status fia_v2_lower_post_quant_(const fia_v2_call_ *c) {
+    const fia_tensor *t = c->t[FIA_V2_SCALE_OUT_];
+    const fia_dtype out = c->args->out_dtype;
+    fia_scale_view *view = &c->problem->out_scale;
+    const int64_t all = fia_mul_(c->Nq, c->Dv);
+    fia_status s;
+    if (out != FIA_NONE && out != FIA_I8) {
+        return fia_refuse_text_(c->report, "out_dtype", fia_dtype_text(out), "i8 or none is allowed");
+    }
+    if (!fia_v2_has_(c, FIA_V2_SCALE_OUT_)) {
+        if (out == FIA_I8) return fia_v2_bad_(c, FIA_V2_SCALE_OUT_, "absent", "out_dtype i8 needs it");
+        return fia_v2_need_none_(c, FIA_V2_OFFSET_OUT_, "it needs quant_scale_out");
+    }
+    s = fia_v2_check_type_(c, FIA_V2_SCALE_OUT_, FIA_V2_F32_ | 1 << FIA_BF16, "f32 or bf16 is allowed");
+    if (s == FIA_OK) s = fia_v2_check_contiguous_(c, FIA_V2_SCALE_OUT_);
+    if (s != FIA_OK) return s;
+    if (fia_v2_numel_(t) != 1 && fia_v2_numel_(t) != all) {
+        return fia_v2_bad_int_(c, FIA_V2_SCALE_OUT_, fia_v2_numel_(t),
+                               "this is its element count, 1 or # are allowed, num_query_heads rows of value", all);
+    }
+    view->dtype = t->dtype;
+    if (fia_v2_numel_(t) > 1) {
+        view->channel_bytes = (ptrdiff_t)fia_dtype_bytes(t->dtype);
+        view->head_bytes = (ptrdiff_t)c->Dv * view->channel_bytes;
+    }
+    if (!fia_v2_has_(c, FIA_V2_OFFSET_OUT_)) return FIA_OK;
+    c->problem->out_offset = *view;
+    s = fia_v2_check_offset_(c, FIA_V2_OFFSET_OUT_, FIA_V2_SCALE_OUT_);
+    return s == FIA_OK ? fia_v2_check_contiguous_(c, FIA_V2_OFFSET_OUT_) : s;
+}
+
+/* ---- outputs ---- */
+
+/* The outputs as contiguous tensors; no LSE: absent. */
+static fia_status fia_v2_make_outputs_(fia_v2_call_ *c) {
+    const fia_v2_form_ *f = c->out;
+    const int int8_query = c->t[FIA_V2_QUERY_]->dtype == FIA_I8, packed = c->in->packed;
+    fia_dtype dtype = c->t[int8_query ? FIA_V2_QUERY_ROPE_ : FIA_V2_QUERY_]->dtype;
+    int64_t shape[6] = {0}, lse[4];
+    int64_t elements = fia_mul_(fia_mul_(c->B, c->S1), fia_mul_(c->Nq, c->Dv));
+    if (packed) elements = fia_mul_(c->S1, fia_mul_(c->Nq, c->Dv));
+    if (fia_mul_(elements, 4) < 0) {
+        return fia_v2_bad_(c, FIA_V2_OUT_, "too large", "its bytes must fit into the address space");
+    }
+    if (fia_v2_has_(c, FIA_V2_SCALE_OUT_)) dtype = FIA_I8;
+    shape[f->rank - 1] = f->head >= 0 ? c->Dv : c->Nq * c->Dv;
+    shape[f->row] = c->S1;
+    if (f->sequence >= 0) shape[f->sequence] = c->B;
+    if (f->head >= 0) shape[f->head] = c->Nq;
+    lse[0] = packed ? c->S1 : c->B;
+    lse[1] = c->Nq;
+    lse[2] = packed ? 1 : c->S1;
+    lse[3] = 1;
+    c->made_out = fia_tensor_make(NULL, dtype, f->rank, shape);
+    if (c->args->return_softmax_lse) c->made_lse = fia_tensor_make(NULL, FIA_F32, packed ? 3 : 4, lse);
+    return FIA_OK;
+}
+
+/* A given output has the element type and shape of the one that was made up. */
+static fia_status fia_v2_check_output_(const fia_v2_call_ *c, int i, const fia_tensor *made) {
+    const char *by_scale = " is needed, by quant_scale_out";
+    char allowed[48];
+    fia_status s;
+    int axis;
+    fia_v2_join_(allowed, sizeof(allowed), fia_dtype_text(made->dtype),
+                 made->dtype == FIA_I8 ? by_scale : " is needed, by query");
+    s = fia_v2_check_same_type_(c, i, made->dtype, allowed);
+    if (s == FIA_OK) s = fia_v2_check_rank_(c, i, made->ndim, made->ndim, "# axes are needed");
+    for (axis = 0; axis < made->ndim && s == FIA_OK; ++axis) {
+        s = fia_v2_check_axis_(c, i, axis, made->shape[axis], "query, value and input_layout give #");
+        if (s == FIA_OK && c->t[i]->shape[axis] > 1 && c->t[i]->stride[axis] == 0) {
+            s = fia_v2_bad_stride_(c, i, axis, "elements of an output lie apart");
+        }
+    }
+    return s;
+}
+
+/* Without any output the contiguous ones are planned; an LSE alone that is left out is not written. */
+static fia_status fia_v2_lower_outputs_(fia_v2_call_ *c) {
+    const fia_tensor *out = c->t[FIA_V2_OUT_], *lse = c->t[FIA_V2_LSE_];
+    const int packed = c->in->packed, want = c->args->return_softmax_lse;
+    fia_problem *p = c->problem;
+    fia_status s = FIA_OK;
+    if (fia_v2_given_(lse) && want) s = fia_v2_check_output_(c, FIA_V2_LSE_, &c->made_lse);
+    if (fia_v2_given_(lse) && !want) {
+        s = fia_v2_check_type_(c, FIA_V2_LSE_, FIA_V2_F32_, "f32 is needed");
+        if (s == FIA_OK && fia_v2_numel_(lse) > 1) {
+            s = fia_v2_bad_int_(c, FIA_V2_LSE_, fia_v2_numel_(lse),
+                                "this is its element count, without return_softmax_lse at most #", 1);
+        }
+    }
+    if (s == FIA_OK && fia_v2_given_(out)) {
+        s = fia_v2_check_output_(c, FIA_V2_OUT_, &c->made_out);
+        if (s == FIA_OK) s = fia_v2_check_last_(c, FIA_V2_OUT_);
+    }
+    if (s != FIA_OK) return s;
+    if (fia_v2_given_(out) || fia_v2_given_(lse)) c->made_lse = *lse;
+    if (fia_v2_given_(out)) c->made_out = *out;
+    fia_v2_set_view_(&p->out, &c->made_out, c->out, c->Nq, c->Dv);
+    p->want_lse = want && fia_v2_given_(&c->made_lse);
+    if (p->want_lse) {
+        p->lse_sequence_bytes = packed ? 0 : fia_v2_step_(&c->made_lse, 0);
+        p->lse_head_bytes = fia_v2_step_(&c->made_lse, 1);
+        p->lse_row_bytes = fia_v2_step_(&c->made_lse, packed ? 0 : 2);
+    }
+    return FIA_OK;
+}
+
+/* ---- lengths of a run ---- */
+
+static int64_t fia_v2_int_(const fia_ints *x, int64_t i) {
+    const char *at = (const char *)x->data + (x->broadcast ? 0 : (ptrdiff_t)i * x->stride_bytes);
+    return x->dtype == FIA_I64 ? *(const int64_t *)(const void *)at : *(const int32_t *)(const void *)at;
+}
+
+/* Length of a sequence; -1: not a length, phase 0 will say so. */
+static int64_t fia_v2_length_(const fia_ints *x, int32_t form, int64_t i, int64_t all) {
+    int64_t end, start = 0;
+    if (!x->data) return all;
+    end = fia_v2_int_(x, i);
+    if (form == FIA_LENGTHS_ENDS && i > 0) start = fia_v2_int_(x, i - 1);
+    return start < 0 || end < start ? -1 : end - start;
+}
+
+static fia_status fia_v2_set_lengths_(const fia_v2_call_ *c, const fia_problem *p, fia_io *io) {
+    const fia_v2_args_ *a = c->args;
+    int64_t nq, nkv;
+    fia_status s = fia_v2_read_ints_(c, FIA_V2_QLENS_, &io->q_lens, &nq);
+    if (s == FIA_OK) s = fia_v2_read_ints_(c, FIA_V2_KVLENS_, &io->kv_lens, &nkv);
+    if (s != FIA_OK) return s;
+    io->q_lens.broadcast = !p->q_packed && nq == 1;
+    io->kv_lens.broadcast = !p->q_packed && nkv == 1;
+    if (!p->q_packed && p->max_q_len == 1) memset(&io->q_lens, 0, sizeof(io->q_lens)); /* without effect */
+    if (p->keys != FIA_KEYS_LIST) return FIA_OK;
+    io->kv_rows.data = &a->key_list[0].shape[c->in->row];
+    io->kv_rows.dtype = FIA_I64;
+    io->kv_rows.stride_bytes = (ptrdiff_t)sizeof(fia_tensor);
+    if (!io->kv_lens.data) io->kv_lens = io->kv_rows;
+    if (c->in->head >= 0 && p->n_kv_heads > 1 && p->key.dtype != FIA_I4) {
+        io->key_head_strides = io->kv_rows;
+        io->key_head_strides.data = &a->key_list[0].stride[c->in->head];
+        io->value_head_strides = io->kv_rows;
+        io->value_head_strides.data = &a->value_list[0].stride[c->in->head];
+    }
+    return FIA_OK;
+}
+
+/* Whether the window leaves a query row without keys; an int8 output with an offset is refused then. */
+static int fia_v2_leaves_row_(const fia_v2_args_ *a, int64_t L1, int64_t L2) {
+    const int64_t pre = fia_v2_clip_(a->pre_tokens), next = fia_v2_clip_(a->next_tokens);
+    if (a->sparse_mode == 0) return L1 - L2 - pre > 0 || next < 0;
+    if (a->sparse_mode == 3) return L2 < L1;
+    return a->sparse_mode == 4 && (pre < 0 || next + L2 - L1 < 0);
+}
+
+/* Rules that tie lengths to other arguments than their own tensor; the engine knows none of them. */
+static fia_status fia_v2_check_values_(const fia_v2_call_ *c, const fia_problem *p, const fia_io *io) {
+    static const int scales[2] = {FIA_V2_SCALE_K_, FIA_V2_SCALE_V_};
+    const fia_v2_args_ *a = c->args;
+    const int keeps_all = !p->q_packed && p->max_q_len == 1 && p->rope_dim == 0;
+    const int offset = fia_v2_has_(c, FIA_V2_OFFSET_OUT_) && fia_v2_has_(c, FIA_V2_MASK_) && !keeps_all;
+    const int tokens = p->kv_packed && (a->value_quant_mode == 1 || a->value_quant_mode == 3);
+    int64_t b;
+    int k;
+    for (b = 0; (offset || tokens) && b < p->n_sequences; ++b) {
+        const int64_t L1 = fia_v2_length_(&io->q_lens, p->q_lengths, b, p->max_q_len);
+        const int64_t L2 = fia_v2_length_(&io->kv_lens, p->kv_lengths, b, p->max_kv_len);
+        if (L1 < 0 || L2 < 0 || L1 > p->max_q_len || L2 > p->max_kv_len) continue;
+        if (offset && L1 > 0 && fia_v2_leaves_row_(a, L1, L2)) {
+            return fia_say_(c->report, FIA_ERR_ARGUMENT, "quant_offset_out", "given", 0,
+                            "it cannot go with sparse_mode, pre_tokens and next_tokens that leave a row without keys, as in sequence #", b, 0);
+        }
+        for (k = a->key_quant_mode == 0; tokens && k < 2; ++k) {
+            const fia_tensor *t = c->t[scales[k]];
+            if (t->shape[t->ndim - 1] >= L2) continue;
+            return fia_v2_bad_shape_(c, scales[k], t->ndim - 1, "the # keys of a sequence must fit", L2);
+        }
+    }
+    return FIA_OK;
+}
+
+/* ---- the whole call ---- */
+
+static void fia_v2_set_sizes_(const fia_v2_call_ *c) {
+    fia_problem *p = c->problem;
+    p->n_sequences = c->B;
+    p->max_q_len = c->S1;
+    p->max_kv_len = c->S2;
+    p->total_q = c->S1;
+    p->total_kv = c->S2;
+    p->n_q_heads = (int32_t)c->Nq;
+    p->n_kv_heads = (int32_t)c->Nkv;
+    p->dim = (int32_t)c->D;
+    p->rope_dim = (int32_t)c->Dr;
+    p->value_dim = (int32_t)c->Dv;
+    p->lse_empty = INFINITY;
+    p->fill_padding = 1;
+}
+
+/* Checks every argument and fills the problem. FIA_ERR_NOT_IN_BUILD: all is right, but the CPU engine cannot do it. */
+static fia_status fia_v2_lower_(fia_v2_call_ *c, const fia_v2_args_ *args, fia_problem *problem, fia_report *report) {
+    fia_io io;
+    fia_status s;
+    fia_problem_init(problem);
+    fia_v2_begin_(c, args, problem, report);
+    s = fia_v2_check_attributes_(c);
+    if (s == FIA_OK) s = fia_v2_find_layout_(c);
+    if (s == FIA_OK) s = fia_v2_lower_query_(c);
+    if (s == FIA_OK) s = fia_v2_lower_counts_(c);
+    if (s == FIA_OK) s = fia_v2_lower_kv_(c);
+    if (s == FIA_OK) s = fia_v2_check_lists_(c);
+    if (s == FIA_OK) s = fia_v2_lower_rope_(c);
+    if (s == FIA_OK) s = fia_v2_lower_mask_(c);
+    if (s == FIA_OK) s = fia_v2_lower_pse_(c);
+    if (s == FIA_OK) s = fia_v2_lower_sink_(c);
+    if (s == FIA_OK) s = fia_v2_lower_quant_(c);
+    if (s == FIA_OK) s = fia_v2_lower_post_quant_(c);
+    if (s == FIA_OK) s = fia_v2_make_outputs_(c);
+    if (s == FIA_OK) s = fia_v2_lower_outputs_(c);
+    if (s != FIA_OK) return s;
+    fia_v2_set_sizes_(c);
+    if (!c->empty && !fia_v2_has_(c, FIA_V2_QLENS_) && !fia_v2_has_(c, FIA_V2_KVLENS_)) { /* all lengths are known */
+        fia_io_init(&io);
+        s = fia_v2_set_lengths_(c, problem, &io);
+        if (s == FIA_OK) s = fia_v2_check_values_(c, problem, &io);
+    }
+    if (s == FIA_OK && c->lacks) s = fia_lacks_(report, c->lacks, c->lacks_value, c->lacks_why);
+    return s;
+}
+
+/* ---- digest ---- */
+
+static uint64_t fia_v2_mix_(uint64_t h, uint64_t v) {
+    h = (h ^ v) * UINT64_C(0x9E3779B97F4A7C15);
+    return h ^ (h >> 29);
+}
+
+static uint64_t fia_v2_mix_tensor_(uint64_t h, const fia_tensor *t) {
+    int i;
+    if (!fia_v2_given_(t)) return fia_v2_mix_(h, 1);
+    h = fia_v2_mix_(h, (uint64_t)(uint32_t)t->dtype << 32 | (uint32_t)t->ndim);
+    for (i = 0; i < t->ndim && i < 6; ++i) {
+        h = fia_v2_mix_(h, (uint64_t)t->shape[i]);
+        h = fia_v2_mix_(h, (uint64_t)t->stride[i]);
+    }
+    return h;
+}
+
+static uint64_t fia_v2_mix_attributes_(const fia_v2_args_ *a) {
+    int64_t v[17];
+    uint64_t h = 0;
+    int i, n = 0;
+    memcpy(&v[n++], &a->softmax_scale, sizeof(v[0]));
+    v[n++] = a->num_query_heads;
+    v[n++] = a->num_key_value_heads;
+    v[n++] = a->pre_tokens;
+    v[n++] = a->next_tokens;
+    v[n++] = a->sparse_mode;
+    v[n++] = a->block_size;
+    v[n++] = a->query_quant_mode;
+    v[n++] = a->key_quant_mode;
+    v[n++] = a->value_quant_mode;
+    v[n++] = a->inner_precise;
+    v[n++] = a->return_softmax_lse;
+    v[n++] = a->out_dtype;
+    v[n++] = a->actual_seq_qlen.data ? a->actual_seq_qlen.count : -1;
+    v[n++] = a->actual_seq_kvlen.data ? a->actual_seq_kvlen.count : -1;
+    v[n++] = a->list_count;
+    v[n++] = (a->key_list ? 1 : 0) | (a->value_list ? 2 : 0);
+    for (i = 0; i < n; ++i) h = fia_v2_mix_(h, (uint64_t)v[i]);
+    for (i = 0; i < FIA_V2_RESERVED_; ++i) h = fia_v2_mix_(h, (uint64_t)(uint32_t)fia_v2_reserved_dtype_(a, i));
+    for (i = 0; a->input_layout && i < 16 && a->input_layout[i]; ++i) {
+        h = fia_v2_mix_(h, (unsigned char)a->input_layout[i]);
+    }
+    return h;
+}
+
+/* Tensors of the lists that a planned call has; a list of another length is not looked at. */
+static int64_t fia_v2_list_length_(const fia_problem *p, const fia_v2_args_ *a) {
+    const int listed = p->keys == FIA_KEYS_LIST && a->key_list && a->value_list && a->list_count == p->n_sequences;
+    return listed ? a->list_count : 0;
+}
+
+/* Of shapes, element types, strides, counts and attributes; out and lse stand for the outputs. */
+static uint64_t fia_v2_digest_(const fia_problem *p, const fia_v2_args_ *a, const fia_tensor *out,
+                               const fia_tensor *lse) {
+    uint64_t h = fia_v2_mix_attributes_(a);
+    fia_v2_call_ c;
+    const int64_t listed = fia_v2_list_length_(p, a);
+    int64_t b;
+    int i;
+    fia_v2_begin_(&c, a, NULL, NULL);
+    for (i = 0; i < FIA_V2_INPUTS_; ++i) h = fia_v2_mix_tensor_(h, c.t[i]);
+    h = fia_v2_mix_tensor_(fia_v2_mix_tensor_(h, out), lse);
+    for (b = 0; b < listed; ++b) {
+        h = fia_v2_mix_tensor_(fia_v2_mix_tensor_(h, &a->key_list[b]), &a->value_list[b]);
+    }
+    return h;
+}
+
+static int fia_v2_same_view_(const fia_view *a, const fia_view *b) {
+    return a->dtype == b->dtype && a->piece_elements == b->piece_elements && a->sequence_bytes == b->sequence_bytes &&
+           a->head_bytes == b->head_bytes && a->row_bytes == b->row_bytes && a->piece_bytes == b->piece_bytes;
+}
+
+static int fia_v2_same_mask_(const fia_mask_view *a, const fia_mask_view *b) {
+    return a->dtype == b->dtype && a->rows == b->rows && a->keys == b->keys && a->sequence_bytes == b->sequence_bytes &&
+           a->head_bytes == b->head_bytes && a->row_bytes == b->row_bytes;
+}
+
+/* The argument in which two problems of valid calls differ; NULL: one that leaves no trace in them. */
+static const char *fia_v2_difference_(const fia_problem *a, const fia_problem *b) {
+    if (a->n_sequences != b->n_sequences || a->max_q_len != b->max_q_len || a->dim != b->dim) return "query";
+    if (!fia_v2_same_view_(&a->query, &b->query)) return "query";
+    if (a->n_q_heads != b->n_q_heads) return "num_query_heads";
+    if (a->n_kv_heads != b->n_kv_heads) return "num_key_value_heads";
+    if (a->keys != b->keys || a->max_kv_len != b->max_kv_len || a->n_pages != b->n_pages) return "key";
+    if (!fia_v2_same_view_(&a->key, &b->key)) return "key";
+    if (a->value_dim != b->value_dim || !fia_v2_same_view_(&a->value, &b->value)) return "value";
+    if (a->rope_dim != b->rope_dim || !fia_v2_same_view_(&a->query_rope, &b->query_rope)) return "query_rope";
+    if (!fia_v2_same_view_(&a->key_rope, &b->key_rope)) return "key_rope";
+    if (!fia_v2_same_mask_(&a->drop_mask, &b->drop_mask)) return "atten_mask";
+    if (!fia_v2_same_mask_(&a->bias, &b->bias)) return "pse_shift";
+    if (a->sinks != b->sinks) return "learnable_sink";
+    if (a->causal != b->causal || a->align != b->align) return "sparse_mode";
+    if (a->window_left != b->window_left) return "pre_tokens";
+    if (a->window_right != b->window_right) return "next_tokens";
+    if (a->scale < b->scale || a->scale > b->scale) return "softmax_scale";
+    if (!fia_v2_same_view_(&a->out, &b->out)) return "attention_out";
+    if (a->want_lse != b->want_lse || a->lse_row_bytes != b->lse_row_bytes) return "softmax_lse";
+    return NULL;
+}
+
+/* Another call than the planned one: finds the argument by lowering it again. */
+static fia_status fia_v2_refuse_change_(const fia_plan *plan, const fia_v2_args_ *args, fia_report *report) {
+    const char *name;
+    fia_problem now;
+    fia_v2_call_ c;
+    const fia_status s = fia_v2_lower_(&c, args, &now, report);
+    if (s == FIA_ERR_ARGUMENT) return s;
+    name = fia_v2_difference_(&now, &plan->problem);
+    return fia_refuse_text_(report, name ? name : "an argument", "not as planned",
+                            "shapes, element types, strides, counts and attributes must be the plan's");
+}
+
+/* ---- addresses ---- */
+
+/* First and one past the last byte; 1 where the tensor leaves no byte between them out. */
+static int fia_v2_range_(const fia_tensor *t, uintptr_t *first, uintptr_t *end) {
+    const ptrdiff_t bytes = (ptrdiff_t)fia_dtype_bytes(t->dtype);
+    ptrdiff_t low = 0, high = bytes;
+    int i;
+    for (i = 0; i < t->ndim; ++i) {
+        const ptrdiff_t reach = fia_v2_step_(t, i) * (ptrdiff_t)(t->shape[i] - 1);
+        if (reach < 0) low += reach;
+        else high += reach;
+    }
+    *first = (uintptr_t)t->data + (uintptr_t)low;
+    *end = (uintptr_t)t->data + (uintptr_t)high;
+    return high - low == (ptrdiff_t)fia_v2_numel_(t) * bytes;
+}
+
+/* Two tensors without holes that share a byte. Tensors with holes may lie in each other and are not looked at. */
+static int fia_v2_overlap_(const fia_tensor *a, const fia_tensor *b) {
+    uintptr_t a0, a1, b0, b1;
+    if (!a->data || !b->data || fia_v2_numel_(a) == 0 || fia_v2_numel_(b) == 0) return 0;
+    return fia_v2_range_(a, &a0, &a1) && fia_v2_range_(b, &b0, &b1) && a0 < b1 && b0 < a1;
+}
+
+/* A tensor with elements has data, aligned, and no output lies over it. */
+static fia_status fia_v2_check_address_(const fia_v2_call_ *c, int i) {
+    const fia_tensor *t = c->t[i];
+    const int64_t bytes = (int64_t)fia_dtype_bytes(t->dtype);
+    char value[48];
+    int out;
+    if (!fia_v2_given_(t) || fia_v2_numel_(t) == 0) return FIA_OK;
+    if (!t->data) return fia_v2_bad_(c, i, "NULL", "it has elements and needs data");
+    if ((uintptr_t)t->data % (uintptr_t)bytes) {
+        return fia_v2_bad_int_(c, i, (int64_t)((uintptr_t)t->data % (uintptr_t)bytes),
+                               "this is its misalignment, data lies at a multiple of #", bytes);
+    }
+    for (out = FIA_V2_OUT_; out <= FIA_V2_LSE_ && out != i; ++out) {
+        if (!fia_v2_overlap_(c->t[out], t)) continue;
+        fia_v2_join_(value, sizeof(value), "laid over ", fia_v2_tensors_[i].name);
+        return fia_v2_bad_(c, out, value, "outputs share no byte with another tensor");
+    }
+    return FIA_OK;
+}
+
+/* The plan is this door's, the call is the planned one, the addresses are usable. */
+static fia_status fia_v2_check_run_(fia_v2_call_ *c, const fia_plan *plan, const fia_v2_args_ *args,
+                                    fia_report *report) {
+    fia_status s;
+    int64_t b;
+    int i;
+    if (!plan) return fia_refuse_text_(report, "plan", "NULL", "a plan is needed");
+    if (!args) return fia_refuse_text_(report, "args", "NULL", "arguments are needed");
+    if (plan->version != FIA_VERSION) {
+        return fia_refuse_(report, "plan", plan->version, "this is its version, the library's is #", FIA_VERSION, 0);
+    }
+    if (plan->op != 1) return fia_refuse_(report, "plan", plan->op, "this is its operator, # is needed", 1, 0);
+    if (plan->digest != fia_v2_digest_(&plan->problem, args, &args->attention_out, &args->softmax_lse)) {
+        return fia_v2_refuse_change_(plan, args, report);
+    }
+    fia_v2_begin_(c, args, NULL, report);
+    s = fia_v2_find_layout_(c);
+    for (i = 0; i < FIA_V2_TENSORS_ && s == FIA_OK; ++i) s = fia_v2_check_address_(c, i);
+    for (b = 0; b < fia_v2_list_length_(&plan->problem, args) && s == FIA_OK; ++b) {
+        c->t[FIA_V2_KEY_] = &args->key_list[b];
+        c->t[FIA_V2_VALUE_] = &args->value_list[b];
+        s = fia_v2_check_address_(c, FIA_V2_KEY_);
+        if (s == FIA_OK) s = fia_v2_check_address_(c, FIA_V2_VALUE_);
+    }
+    return s;
+}
+
+/* The io of a call that fia_v2_check_run_ let through. */
+static fia_status fia_v2_make_io_(const fia_v2_call_ *c, const fia_problem *p, fia_io *io) {
+    const fia_v2_args_ *a = c->args;
+    fia_status s;
+    fia_io_init(io);
+    io->n_sequences = 0;
+    if (fia_v2_numel_(&a->query) == 0) return fia_ok_(c->report);
+    io->n_sequences = p->n_sequences;
+    io->query = a->query.data;
+    io->query_rope = a->query_rope.data;
+    io->key = a->key.data;
+    io->key_rope = a->key_rope.data;
+    io->value = a->value.data;
+    if (p->keys == FIA_KEYS_LIST) {
+        io->key_list = &a->key_list[0].data;
+        io->value_list = &a->value_list[0].data;
+        io->list_bytes = (ptrdiff_t)sizeof(fia_tensor);
+    }
+    io->out = a->attention_out.data;
+    if (p->want_lse) io->lse = (float *)a->softmax_lse.data;
+    io->block_table = (const int32_t *)a->block_table.data;
+    io->bias = a->pse_shift.data;
+    if (p->drop_mask.dtype != FIA_NONE) io->drop_mask = a->atten_mask.data;
+    io->sinks = a->learnable_sink.data;
+    io->key_scale = a->dequant_scale_key.data;
+    io->key_offset = a->dequant_offset_key.data;
+    io->value_scale = a->dequant_scale_value.data;
+    io->value_offset = a->dequant_offset_value.data;
+    io->out_scale = a->quant_scale_out.data;
+    io->out_offset = a->quant_offset_out.data;
+    io->stream = a->stream;
+    s = fia_v2_set_lengths_(c, p, io);
+    if (s == FIA_OK) s = fia_v2_check_values_(c, p, io);
+    return s == FIA_OK ? fia_ok_(c->report) : s;
+}
+
+/* ---- the door ---- */
+
+FIA_API void fia_fused_infer_attention_score_v2_init(fia_fused_infer_attention_score_v2_args *args) {
+    memset(args, 0, sizeof(*args));
+    args->num_query_heads = 1;
+    args->softmax_scale = 1.0;
+    args->pre_tokens = INT32_MAX;
+    args->next_tokens = INT32_MAX;
+    args->input_layout = "BSH";
+}
+
+FIA_API fia_status fia_fused_infer_attention_score_v2_outputs(fia_fused_infer_attention_score_v2_args *args,
+                                                              fia_report *report) {
+    fia_v2_args_ inputs;
+    fia_problem problem;
+    fia_v2_call_ c;
+    fia_status s;
+    if (!args) return fia_refuse_text_(report, "args", "NULL", "arguments are needed");
+    inputs = *args;
+    memset(&inputs.attention_out, 0, sizeof(inputs.attention_out));
+    memset(&inputs.softmax_lse, 0, sizeof(inputs.softmax_lse));
+    s = fia_v2_lower_(&c, &inputs, &problem, report);
+    if (s == FIA_ERR_ARGUMENT) return s;
+    args->attention_out = c.made_out;
+    args->softmax_lse = c.made_lse;
+    return fia_ok_(report);
+}
+
+/* A call without query elements writes nothing: any small problem serves, it is run with 0 sequences. */
+static void fia_v2_make_empty_(fia_problem *p) {
+    fia_problem_init(p);
+    p->n_sequences = 1;
+    p->max_q_len = 1;
+    p->max_kv_len = 1;
+    p->n_q_heads = 1;
+    p->n_kv_heads = 1;
+    p->dim = 1;
+    p->value_dim = 1;
+}
+
+/* Asks the backend; s is the engine's verdict on made, which holds where the backend declines. */
+static fia_status fia_v2_offer_(const fia_context *context, const fia_v2_args_ *args, fia_plan *made, fia_status s,
+                                fia_report *report) {
+    fia_plan offered = *made;
+    fia_report answer;
+    fia_status b;
+    if (!context->backend) return s;
+    (void)fia_ok_(&answer);
+    offered.workspace_bytes = 0;
+    b = context->backend->plan("fused_infer_attention_score_v2", args, &offered, &answer);
+    if (b == FIA_ERR_NOT_IN_BUILD) return s;
+    if (b == FIA_OK) {
+        offered.on_backend = 1;
+        *made = offered;
+    } else if (report) {
+        *report = answer;
+        report->status = b;
+    }
+    return b;
+}
+
+FIA_API fia_status fia_fused_infer_attention_score_v2_plan(const struct fia_context *context,
+                                                           const fia_fused_infer_attention_score_v2_args *args, int max_workers,
+                                                           fia_plan *plan, fia_report *report) {
+    fia_problem problem;
+    fia_plan made;
+    fia_v2_call_ c;
+    fia_status s;
+    if (!args) return fia_refuse_text_(report, "args", "NULL", "arguments are needed");
+    if (!plan) return fia_refuse_text_(report, "plan", "NULL", "room for a plan is needed");
+    if (max_workers < 1 || max_workers > 4096) {
+        return fia_refuse_(report, "max_workers", max_workers, "# to # are allowed", 1, 4096);
+    }
+    s = fia_v2_lower_(&c, args, &problem, report);
+    if (s == FIA_ERR_ARGUMENT) return s;
+    memset(&made, 0, sizeof(made));
+    if (c.empty) {
+        fia_v2_make_empty_(&problem);
+        s = FIA_OK;
+    }
+    if (s == FIA_OK) {
+        s = fia_plan_make(context, &problem, max_workers, &made, report);
+        if (s != FIA_OK) fia_v2_rename_(report);
+        if (s != FIA_OK && s != FIA_ERR_NOT_IN_BUILD) return s;
+    }
+    if (s != FIA_OK) { /* the engine lacks it: a plan for the backend alone */
+        memset(&made, 0, sizeof(made));
+        made.version = FIA_VERSION;
+        made.max_workers = max_workers;
+        made.problem = problem;
+        made.context = context;
+    }
+    made.op = 1;
+    made.digest = fia_v2_digest_(&made.problem, args, &c.made_out, &c.made_lse);
+    s = fia_v2_offer_(fia_context_or_default_(context), args, &made, s, report);
+    if (s != FIA_OK) return s;
+    *plan = made;
+    return fia_ok_(report);
+}
+
+FIA_API fia_status fia_fused_infer_attention_score_v2_io(const fia_plan *plan,
+                                                         const fia_fused_infer_attention_score_v2_args *args,
+                                                         fia_io *io, fia_report *report) {
+    fia_v2_call_ c;
+    const fia_status s = fia_v2_check_run_(&c, plan, args, report);
+    if (s != FIA_OK) return s;
+    if (!io) return fia_refuse_text_(report, "io", "NULL", "room for an io is needed");
+    if (plan->on_backend) return fia_refuse_text_(report, "plan", "on the backend", "such a plan runs as a whole");
+    return fia_v2_make_io_(&c, &plan->problem, io);
+}
+
+FIA_API fia_status fia_fused_infer_attention_score_v2_run(const fia_plan *plan,
+                                                          const fia_fused_infer_attention_score_v2_args *args,
+                                                          void *workspace, size_t workspace_bytes, const fia_workers *workers,
+                                                          fia_report *report) {
+    fia_v2_call_ c;
+    fia_job job;
+    fia_io io;
+    fia_status s = fia_v2_check_run_(&c, plan, args, report);
+    if (s != FIA_OK) return s;
+    if (plan->on_backend) {
+        const fia_backend *backend = fia_context_or_default_(plan->context)->backend;
+        (void)fia_ok_(report);
+        return backend->run("fused_infer_attention_score_v2", plan, args, workspace, workspace_bytes, report);
+    }
+    s = fia_v2_make_io_(&c, &plan->problem, &io);
+    if (s != FIA_OK || fia_v2_numel_(&args->query) == 0) return s;
+    job.plan = plan;
+    job.io = &io;
+    job.workspace = workspace;
+    job.workspace_bytes = workspace_bytes;
+    s = fia_run(&job, workers, report);
+    if (s != FIA_OK) fia_v2_rename_(report);
+    else if (!args->return_softmax_lse && fia_v2_given_(&args->softmax_lse) && fia_v2_numel_(&args->softmax_lse) == 1) {
+        *(float *)args->softmax_lse.data = 0;
+    }
+    return s;
+}
+
+#ifdef __cplusplus
+}
+#endif
+#endif /* FIA_IMPLEMENTATION */
