@@ -454,7 +454,7 @@ typedef struct fia_tile_block {
     const float *key_scale, *key_offset, *value_scale, *value_offset; /**< n each or NULL; only if the kernel takes scales */
     int64_t first_key;      /**< local key of key 0 (a list: entry) */
     const int64_t *positions; /**< of the block's keys, where they are not consecutive */
-    /** Raw scores (of the whole block; key j at scores + j * key_stride) of keys [first, first + n) -> base-2 logits with every modifier applied. Dropped keys get -inf.
+    /** Raw scores of keys [first, first + n) of the block, the first at scores[0] -> base-2 logits with every modifier applied. Dropped keys get -inf.
      * Kept ones are >= -FLT_MAX or NaN: for plain keys the kernel sees to that itself. */
     void (*modify)(const struct fia_tile_block *block, int first, int n, float *scores, ptrdiff_t row_stride, ptrdiff_t key_stride);
     /** Widens stored rows [first, first + n) of FIA_OF_* to f32. */
@@ -1745,20 +1745,9 @@ typedef struct fia_stream_view_ {
     ptrdiff_t outer_bytes, row_bytes;
 } fia_stream_view_;
 
-/* Row pointers of the keys of some runs; returns how many. */
-static int fia_place_rows_(const fia_stream_view_ *view, const fia_run_of_keys *runs, int64_t n_runs, const char **rows) {
-    int n = 0;
-    int64_t r, j;
-    for (r = 0; r < n_runs; ++r) {
-        const char *p = view->base + runs[r].outer * view->outer_bytes + runs[r].row * view->row_bytes;
-        for (j = 0; j < runs[r].n; ++j, p += view->row_bytes) rows[n++] = p;
-    }
-    return n;
-}
-
 /* ==== R9 row state =========================================================================== */
-/* A row's partial result: m (largest base-2 logit, -inf: no key kept), l = sum 2^(s - m), o = sum 2^(s - m) v.
- * The empty state is the identity of fold. A kept score of -inf is carried as -FLT_MAX, so that -inf means dropped. */
+/* A row's partial result: m (largest base-2 logit), l = sum 2^(s - m), o = sum 2^(s - m) v. l = 0 if and only if no key is
+ * kept (m = -inf then): the identity of fold. A kept score of -inf is carried as -FLT_MAX, so that -inf means dropped. */
 
 #define FIA_KEPT_MIN_ (-FLT_MAX)
 
@@ -1798,8 +1787,8 @@ static void fia_partial_fold_(fia_partial_ into, fia_partial_ part, int rows, in
     for (r = 0; r < rows; ++r) {
         float *o = into.o + (ptrdiff_t)r * value_dim;
         const float *po = part.o + (ptrdiff_t)r * value_dim;
-        if (part.m[r] == -FIA_INF_) continue;
-        if (into.m[r] == -FIA_INF_) {
+        if (part.l[r] == 0.0f) continue;
+        if (into.l[r] == 0.0f) {
             into.m[r] = part.m[r];
             into.l[r] = part.l[r];
             memcpy(o, po, (size_t)value_dim * sizeof(float));
@@ -2077,10 +2066,14 @@ FIA_INLINE_ void fia_stream_dots_(const fia_loader_ *from, const int keys, const
     int i, j, r;
     FIA_UNROLL_ for (j = 0; j < keys * rows; ++j) acc[j] = fia_vf_zero_();
     for (i = 0; i + FIA_LANES <= n; i += FIA_LANES) {
+        fia_vf_ x[FIA_STREAM_ROWS];
+        FIA_UNROLL_ for (r = 0; r < rows; ++r) {
+            x[r] = fia_vf_load_(q + r * q_stride + i);
+            if (keys > 1) fia_vf_pin_(&x[r]);
+        }
         FIA_UNROLL_ for (j = 0; j < keys; ++j) {
             const fia_vf_ k = from->load(key[j] + (ptrdiff_t)i * from->bytes);
-            FIA_UNROLL_ for (r = 0; r < rows; ++r)
-                acc[j * rows + r] = fia_vf_fma_(k, fia_vf_load_(q + r * q_stride + i), acc[j * rows + r]);
+            FIA_UNROLL_ for (r = 0; r < rows; ++r) acc[j * rows + r] = fia_vf_fma_(k, x[r], acc[j * rows + r]);
         }
     }
     if (i < n) {
@@ -2214,8 +2207,10 @@ typedef struct fia_stream_state_ {
 } fia_stream_state_;
 
 /* Scores [key][rows] of a whole piece (-inf: dropped) -> weights in place; m and l move on; alpha[r] rescales o.
- * Returns 1 if some alpha differs from 1. Sums pair key j with j + 8, then + 4, + 2, + 1, whatever `rows` is. */
-static int fia_softmax_piece_(fia_stream_state_ *state, int rows, float *scores, float *alpha) {
+ * floor: scores below it are raised to it. Returns 1 if some alpha differs from 1.
+ * Sums pair key j with j + 8, then + 4, + 2, + 1, whatever `rows` is. */
+static int fia_softmax_piece_(fia_stream_state_ *state, int rows, float *scores, float *alpha, float floor) {
+    const fia_vf_ least = fia_vf_set1_(floor);
     const int n = FIA_STREAM_KEYS * rows, period = rows > FIA_LANES ? rows : FIA_LANES;
     float sum[FIA_STREAM_KEYS * FIA_STREAM_ROWS];
     int i, v, half, grew = 0;
@@ -2223,7 +2218,7 @@ static int fia_softmax_piece_(fia_stream_state_ *state, int rows, float *scores,
         const fia_vf_ old = fia_vf_load_(state->m + v);
         fia_vf_ top = fia_vf_load_(scores + v), m, a, l;
         for (i = v + period; i < n; i += period) top = fia_vf_max_(top, fia_vf_load_(scores + i));
-        m = fia_vf_max_(old, fia_fold_max_(top, rows));
+        m = fia_vf_max_(old, fia_fold_max_(fia_vf_max_(least, top), rows));
         a = fia_vf_exp2_(fia_vf_sub_(old, fia_vf_max_(fia_vf_set1_(FIA_KEPT_MIN_), m)));
         a = fia_vf_select_(fia_vf_eq_(old, m), fia_vf_set1_(1.0f), a);
         grew |= fia_vm_any_(fia_vf_lt_(old, m)) | !fia_vm_all_(fia_vf_eq_(a, a));
@@ -2231,7 +2226,7 @@ static int fia_softmax_piece_(fia_stream_state_ *state, int rows, float *scores,
         fia_vf_store_(alpha + v, a);
         m = fia_vf_max_(fia_vf_set1_(FIA_KEPT_MIN_), m);
         for (i = v; i < n; i += period) {
-            const fia_vf_ p = fia_vf_exp2_(fia_vf_sub_(fia_vf_load_(scores + i), m));
+            const fia_vf_ p = fia_vf_exp2_(fia_vf_sub_(fia_vf_max_(least, fia_vf_load_(scores + i)), m));
             fia_vf_store_(scores + i, p);
             fia_vf_store_(sum + i, p);
         }
@@ -2390,7 +2385,7 @@ FIA_INLINE_ void fia_tile_step_vectors_(const int vectors, const fia_tile_block 
     for (j = 0; j < n; j += FIA_TILE_KEYS_)
         fia_tile_dots_(vectors, scores + j * FIA_TILE_ROWS_, q, keys + (ptrdiff_t)j * width, width, width, floor);
     if (b->plain_begin > 0) b->modify(b, 0, b->plain_begin, scores, 1, FIA_TILE_ROWS_);
-    if (b->plain_end < n) b->modify(b, b->plain_end, n - b->plain_end, scores, 1, FIA_TILE_ROWS_);
+    if (b->plain_end < n) b->modify(b, b->plain_end, n - b->plain_end, scores + b->plain_end * FIA_TILE_ROWS_, 1, FIA_TILE_ROWS_);
     grew = fia_softmax_block_(vectors, m, l, alpha, scores, n, b->nonfinite);
     if (b->nonfinite) {
         fia_tile_add_select_(o, grew ? alpha : NULL, scores, values, v_stride, n, p->value_dim);
@@ -2605,6 +2600,8 @@ typedef struct fia_gather_ {
     int kv_head;
     int takes_scales;
     int slot;               /* of key 0 on the kernel's grid */
+    fia_stream_view_ base[3]; /* of KV head 0 */
+    ptrdiff_t head_bytes[3];
     fia_run_of_keys *runs;
     int64_t *positions;     /* NULL unless the form is a list */
     const char **rows[3];   /* pointers of this KV head */
@@ -3193,44 +3190,47 @@ static fia_status fia_phase_check_(const fia_bound_job_ *b) {
 
 /* ---- gathering: pointers, positions and scales of the keys that come next ---- */
 
-/* View of one stream of stored rows from (sequence, KV head). */
-static void fia_stream_view_make_(const fia_gather_ *g, int which, fia_stream_view_ *v) {
+/* Where each stream of stored rows begins for the sequence of g. */
+static void fia_gather_streams_(fia_gather_ *g) {
     const fia_io *io = g->io;
-    const fia_view *view = g->view[which];
-    const void *const base[3] = {io->key, io->key_rope, g->problem->value_in_key ? io->key : io->value};
-    const void *const list[3] = {io->key_list, io->key_rope_list, g->problem->value_in_key ? io->key_list : io->value_list};
-    const fia_ints *const strides[3] = {&io->key_head_strides, &io->key_rope_head_strides,
-                                        g->problem->value_in_key ? &io->key_head_strides : &io->value_head_strides};
-    const int64_t b = g->call.sequence;
-    ptrdiff_t head_bytes = view->head_bytes;
-    v->outer_bytes = view->sequence_bytes;
-    v->row_bytes = view->row_bytes;
-    v->base = (const char *)base[which];
-    if (g->problem->keys == FIA_KEYS_LIST) {
-        memcpy(&v->base, (const char *)list[which] + b * io->list_bytes, sizeof(v->base));
+    const int inside = g->problem->value_in_key;
+    const void *const base[3] = {io->key, io->key_rope, inside ? io->key : io->value};
+    const void *const list[3] = {io->key_list, io->key_rope_list, inside ? io->key_list : io->value_list};
+    const fia_ints *const strides[3] = {&io->key_head_strides, &io->key_rope_head_strides, inside ? &io->key_head_strides : &io->value_head_strides};
+    int k;
+    for (k = 0; k < 3; ++k) {
+        fia_stream_view_ *v = &g->base[k];
+        g->head_bytes[k] = g->view[k]->head_bytes;
+        v->outer_bytes = g->view[k]->sequence_bytes;
+        v->row_bytes = g->view[k]->row_bytes;
+        v->base = (const char *)base[k];
+        if (g->problem->keys != FIA_KEYS_LIST || !list[k] || !g->codec[k]) continue;
+        memcpy(&v->base, (const char *)list[k] + g->call.sequence * io->list_bytes, sizeof(v->base));
         v->outer_bytes = 0;
-        if (strides[which]->data)
-            head_bytes = (ptrdiff_t)fia_ints_at_(strides[which], b) * g->codec[which]->granule_bytes / g->codec[which]->granule;
+        if (strides[k]->data)
+            g->head_bytes[k] = (ptrdiff_t)fia_ints_at_(strides[k], g->call.sequence) * g->codec[k]->granule_bytes / g->codec[k]->granule;
     }
-    v->base += g->kv_head * head_bytes;
 }
 
 /* Row pointers; entries that are not followed borrow the row of one that is. Returns 0 if none is followed. */
 static int fia_gather_rows_(fia_gather_ *g, int which) {
-    fia_stream_view_ v;
-    const char *any = NULL;
+    const fia_stream_view_ *v = &g->base[which];
+    const char *base = v->base + g->kv_head * g->head_bytes[which], *any = NULL, **rows = g->rows[which];
     int64_t r, j, n = 0;
-    fia_stream_view_make_(g, which, &v);
     for (r = 0; r < g->n_runs; ++r) {
         const fia_run_of_keys *run = g->runs + r;
-        const char *p = run->outer < 0 ? NULL : v.base + run->outer * v.outer_bytes + run->row * v.row_bytes;
-        if (p) any = p;
-        for (j = 0; j < run->n; ++j, p = p ? p + v.row_bytes : p) g->rows[which][n++] = p;
+        const char *p = base + run->outer * v->outer_bytes + run->row * v->row_bytes;
+        if (run->outer < 0) {
+            for (j = 0; j < run->n; ++j) rows[n++] = NULL;
+            continue;
+        }
+        any = p;
+        for (j = 0; j < run->n; ++j, p += v->row_bytes) rows[n++] = p;
     }
     if (!any) return 0;
     if (g->positions)
         for (j = 0; j < n; ++j)
-            if (!g->rows[which][j]) g->rows[which][j] = any;
+            if (!rows[j]) rows[j] = any;
     return 1;
 }
 
@@ -3356,7 +3356,7 @@ typedef struct fia_block_data_ {
 static void fia_block_modify_(const fia_tile_block *block, int first, int n, float *scores, ptrdiff_t row_stride, ptrdiff_t key_stride) {
     const fia_block_data_ *data = (const fia_block_data_ *)block->rows_data;
     fia_modify_scores_(data->rows, block->first_key + first, block->positions ? block->positions + first : NULL, n,
-                       scores + first * key_stride, row_stride, key_stride);
+                       scores, row_stride, key_stride);
 }
 
 static void fia_block_decode_(const fia_tile_block *block, int which, int first, int n, float *dst, ptrdiff_t dst_stride) {
@@ -3542,7 +3542,7 @@ static void fia_finish_rows_(const fia_worker_ *w, const fia_row_block_ *rb, fia
                     row * p->out.row_bytes;
         float lse = p->lse_empty, weight;
         const float *mul = NULL, *add = NULL;
-        if (state.m[r] == -FIA_INF_) {
+        if (state.l[r] == 0.0f) {
             memset(o, 0, (size_t)p->value_dim * sizeof(float));
         } else {
             lse = fia_state_finish_(state.m[r], state.l[r], fia_sink_of_(p, io, rb->head[r]), &weight);
@@ -3699,7 +3699,6 @@ static void fia_tile_rows_(const fia_worker_ *w, fia_super_ *super, int k, void 
         fia_tile_block block;
         end = fia_min_(hi, (fia_floor_div_(grid + at, keys) + 1) * keys - grid);
         super->data.rows = rb;
-        super->gather->slot = 0;
         fia_tile_block_make_(w, super, (int)(at - super->first), (int)(end - at), &block);
         for (which = 0; which < 3; ++which) block.stored[which].first = (int32_t)(grid + at - fia_floor_div_(grid + at, keys) * keys);
         block.rows = rb->rows;
@@ -3718,6 +3717,7 @@ static void fia_tile_rows_(const fia_worker_ *w, fia_super_ *super, int k, void 
 /* One super block: gather, prepare, then every row block that sees it. */
 static void fia_tile_super_(fia_worker_ *w, const fia_rect_ *rect, const fia_unit_ *u, int64_t first, int64_t end) {
     const fia_tile *tile = w->plan->tile;
+    const int64_t super_keys = fia_super_keys_(w->plan), grid = fia_grid_(w->plan, u->sequence);
     fia_super_ super;
     int k;
     memset(&super, 0, sizeof(super));
@@ -3725,6 +3725,7 @@ static void fia_tile_super_(fia_worker_ *w, const fia_rect_ *rect, const fia_uni
     super.first = first;
     super.n = end - first;
     super.gather->takes_scales = tile->takes_scales;
+    super.gather->slot = (int)(grid + first - fia_floor_div_(grid + first, super_keys) * super_keys);
     fia_gather_find_(super.gather, w->plan->keys, first, end - first);
     if (!fia_gather_head_(super.gather, u->kv_head)) return;
     fia_gather_scales_(super.gather);
@@ -3749,7 +3750,7 @@ static void fia_export_channels_(const fia_worker_ *w, const fia_row_block_ *rb,
     if (fia_per_channel_(v.offset)) fia_channel_values_(v.offset, v.offset_data, rb->sequence->index, rb->kv_head, n, channel);
     for (r = 0; r < rb->rows; ++r) {
         float *o = part.o + (ptrdiff_t)r * n;
-        if (part.m[r] == -FIA_INF_) continue;
+        if (part.l[r] == 0.0f) continue;
         for (i = 0; i < n && offset_sum; ++i) o[i] += offset_sum[r];
         if (fia_per_channel_(v.offset))
             for (i = 0; i < n; ++i) o[i] += channel[i] * weight_sum[r];
@@ -3973,7 +3974,7 @@ static void fia_stream_piece_(const fia_worker_ *w, const fia_gather_ *g, int k,
     const fia_row_block_ *rb = w->blocks + k;
     fia_stream_block_ *sb = fia_stream_block_at_(w, k);
     const int index = fia_rows_index_(rb->rows), padded = 1 << index, n = (int)g->n, dim = w->problem->value_dim;
-    const int partial = g->first < rb->all_lo || g->first + n > rb->all_hi;
+    const int partial = n < FIA_STREAM_KEYS || g->first < rb->all_lo || g->first + n > rb->all_hi;
     float piece[2 * FIA_STREAM_KEYS * FIA_STREAM_ROWS], alpha[16], *scores = piece + g->slot * padded;
     unsigned char kept[FIA_STREAM_KEYS];
     int i, r;
@@ -3981,8 +3982,7 @@ static void fia_stream_piece_(const fia_worker_ *w, const fia_gather_ *g, int k,
     for (i = 0; i < g->slot * padded; ++i) piece[i] = -FIA_INF_;
     for (i = (g->slot + n) * padded; i < FIA_STREAM_KEYS * padded; ++i) piece[i] = -FIA_INF_;
     if (partial) fia_stream_modify_(rb, g, padded, scores, kept);
-    for (i = 0; i < n * padded && !partial; ++i) scores[i] = scores[i] < FIA_KEPT_MIN_ ? FIA_KEPT_MIN_ : scores[i];
-    if (fia_softmax_piece_(&sb->state, padded, piece, alpha))
+    if (fia_softmax_piece_(&sb->state, padded, piece, alpha, partial ? -FIA_INF_ : FIA_KEPT_MIN_))
         for (r = 0; r < rb->rows; ++r) {
             if (alpha[r] == 1.0f) continue;
             fia_scale_row_(fia_stream_out_(w, k) + (ptrdiff_t)r * dim, alpha[r], dim);
@@ -4004,40 +4004,67 @@ static void fia_stream_export_(const fia_worker_ *w, int k, fia_partial_ part) {
     fia_export_channels_(w, w->blocks + k, part, sb->weight_sum, fia_per_token_(v.offset) ? sb->offset_sum : NULL);
 }
 
-/* All row blocks of a rectangle against keys [first, end) of one chunk: piece outer, heads inner. */
-static void fia_stream_chunk_(fia_worker_ *w, const fia_rect_ *rect, const fia_unit_ *u, int64_t first, int64_t end) {
+/* The walk of a rectangle: pieces of keys [first, end) outer, row blocks (heads) inner. */
+typedef struct fia_walk_ {
+    int64_t first, end;     /* of the piece that comes next, and of the walk */
+    int block;              /* row block that comes next */
+} fia_walk_;
+
+/* Moves g to the next piece and row block that have to do with each other; returns the block, -1 at the end. */
+static int fia_stream_next_(const fia_worker_ *w, const fia_rect_ *rect, const fia_unit_ *u, fia_walk_ *walk, fia_gather_ *g) {
     const int64_t grid = fia_grid_(w->plan, u->sequence);
-    int64_t next, lo, hi;
-    int k;
-    for (; first < end; first = next) {
-        next = fia_min_(end, (fia_floor_div_(grid + first, FIA_STREAM_KEYS) + 1) * FIA_STREAM_KEYS - grid);
-        w->gather[0].slot = (int)(grid + first - fia_floor_div_(grid + first, FIA_STREAM_KEYS) * FIA_STREAM_KEYS);
-        fia_gather_find_(&w->gather[0], w->plan->keys, first, next - first);
-        for (k = rect->first; k < rect->end; ++k) {
-            static const fia_prefetch nothing = {NULL, 0, 0};
-            lo = w->blocks[k].any_lo;
-            hi = w->blocks[k].any_hi;
-            if (lo >= next || hi <= first) continue;
-            if (!fia_gather_head_(&w->gather[0], w->blocks[k].kv_head)) break;
-            fia_stream_piece_(w, &w->gather[0], k, &nothing, &nothing);
+    while (walk->first < walk->end) {
+        const int64_t cell = fia_floor_div_(grid + walk->first, FIA_STREAM_KEYS) * FIA_STREAM_KEYS - grid;
+        const int64_t end = fia_min_(walk->end, cell + FIA_STREAM_KEYS);
+        if (g->first != walk->first || g->n != end - walk->first || walk->block == rect->first) {
+            g->slot = (int)(walk->first - cell);
+            fia_gather_find_(g, w->plan->keys, walk->first, end - walk->first);
         }
+        while (walk->block < rect->end) {
+            const int k = walk->block++;
+            if (w->blocks[k].any_lo < end && w->blocks[k].any_hi > walk->first && fia_gather_head_(g, w->blocks[k].kv_head)) return k;
+        }
+        walk->first = end;
+        walk->block = rect->first;
     }
+    return -1;
 }
 
-static void fia_attend_stream_(fia_worker_ *w, const fia_unit_ *u, const fia_rect_ *rect) {
-    const fia_plan *plan = w->plan;
-    int64_t lo, hi, c, c_end, from, to;
-    int k;
-    fia_rect_bounds_(w, rect, &lo, &hi);
-    fia_chunk_range_(plan, u->sequence, lo, hi, &c, &c_end);
-    for (k = rect->first; k < rect->end; ++k) {
-        fia_stream_begin_rows_(w, k);
-        fia_partial_clear_(fia_fold_at_(w, k, w->blocks[k].rows), w->blocks[k].rows, w->problem->value_dim);
-    }
-    for (c = fia_max_(c, rect->chunk), c_end = fia_min_(c_end, rect->chunk_end); c < c_end; ++c) {
-        fia_chunk_keys_(plan, u->sequence, c, &from, &to);
+/* Rows of a stream as lines to prefetch. */
+static fia_prefetch fia_prefetch_of_(const fia_gather_ *g, int which) {
+    fia_prefetch next;
+    const int elements = which == FIA_OF_VALUE ? g->problem->value_dim : g->problem->dim;
+    next.row = g->rows[which];
+    next.n = g->view[which]->piece_elements ? 0 : (int32_t)g->n;
+    next.bytes = elements / g->codec[which]->granule * g->codec[which]->granule_bytes;
+    return next;
+}
+
+/* Chunk after chunk, piece after piece; while a piece is worked on, its values and the next keys are fetched. */
+static void fia_stream_walk_(fia_worker_ *w, const fia_unit_ *u, const fia_rect_ *rect, int64_t c, int64_t c_end, int64_t lo, int64_t hi) {
+    static const fia_prefetch nothing = {NULL, 0, 0};
+    fia_walk_ walk;
+    int64_t from, to;
+    int k, now, next, g = 0;
+    fia_chunk_keys_(w->plan, u->sequence, c, &from, &to);
+    walk.first = fia_max_(from, lo);
+    fia_chunk_keys_(w->plan, u->sequence, c_end - 1, &from, &to);
+    walk.end = fia_min_(to, hi);
+    walk.block = rect->first;
+    w->gather[0].n = w->gather[1].n = 0;
+    next = fia_stream_next_(w, rect, u, &walk, &w->gather[0]);
+    for (; c < c_end; ++c) {
+        fia_chunk_keys_(w->plan, u->sequence, c, &from, &to);
         for (k = rect->first; k < rect->end; ++k) fia_stream_begin_chunk_(w, k);
-        fia_stream_chunk_(w, rect, u, fia_max_(from, lo), fia_min_(to, hi));
+        while (next >= 0 && w->gather[g].first < to) {
+            fia_gather_ *here = &w->gather[g], *there = &w->gather[g ^ 1];
+            fia_prefetch values = fia_prefetch_of_(here, FIA_OF_VALUE), keys = nothing;
+            now = next;
+            next = fia_stream_next_(w, rect, u, &walk, there);
+            if (next >= 0) keys = fia_prefetch_of_(there, FIA_OF_KEY);
+            fia_stream_piece_(w, here, now, &values, &keys);
+            g ^= 1;
+        }
         for (k = rect->first; k < rect->end; ++k) {
             const fia_partial_ part = fia_partial_at_(w->part.m, w->blocks[k].rows);
             if (w->blocks[k].any_lo >= to || w->blocks[k].any_hi <= from) continue;
@@ -4045,6 +4072,20 @@ static void fia_attend_stream_(fia_worker_ *w, const fia_unit_ *u, const fia_rec
             fia_chunk_done_(w, rect, k, c, part);
         }
     }
+}
+
+static void fia_attend_stream_(fia_worker_ *w, const fia_unit_ *u, const fia_rect_ *rect) {
+    int64_t lo, hi, c, c_end;
+    int k;
+    fia_rect_bounds_(w, rect, &lo, &hi);
+    fia_chunk_range_(w->plan, u->sequence, lo, hi, &c, &c_end);
+    for (k = rect->first; k < rect->end; ++k) {
+        fia_stream_begin_rows_(w, k);
+        fia_partial_clear_(fia_fold_at_(w, k, w->blocks[k].rows), w->blocks[k].rows, w->problem->value_dim);
+    }
+    c = fia_max_(c, rect->chunk);
+    c_end = fia_min_(c_end, rect->chunk_end);
+    if (c < c_end) fia_stream_walk_(w, u, rect, c, c_end, lo, hi);
     fia_rect_done_(w, rect);
 }
 
@@ -4054,7 +4095,10 @@ static void fia_attend_rect_(fia_worker_ *w, const fia_unit_ *u, const fia_rect_
     int k;
     if (rect->first >= rect->end) return;
     for (k = rect->first; k < rect->end; ++k) fia_row_block_make_(w, u, k, w->blocks + k);
-    for (k = 0; k < 2; ++k) fia_keys_call_(w->job, u->sequence, u->token, u->kv_head, &w->gather[k].call);
+    for (k = 0; k < 2; ++k) {
+        fia_keys_call_(w->job, u->sequence, u->token, u->kv_head, &w->gather[k].call);
+        fia_gather_streams_(&w->gather[k]);
+    }
     if (u->sequence->family == FIA_FAMILY_STREAM) fia_attend_stream_(w, u, rect);
     else fia_attend_tiles_(w, u, rect);
 }
@@ -4863,6 +4907,22 @@ FIA_API size_t fia_explain(const fia_plan *plan, const fia_job *job, char *text,
     fia_explain_number_(&t, "workspace: ", (int64_t)plan->workspace_bytes, "\n");
     if (job && fia_check_job_(job, NULL) == FIA_OK) fia_explain_run_(&t, job);
     return t.used;
+}
+
+FIA_API fia_tensor fia_tensor_make(void *data, fia_dtype dtype, int ndim, const int64_t *shape) {
+    fia_tensor t;
+    int64_t step = 1;
+    int i;
+    memset(&t, 0, sizeof(t));
+    t.data = data;
+    t.dtype = dtype;
+    t.ndim = ndim;
+    for (i = ndim - 1; i >= 0 && ndim <= 6; --i) {
+        t.shape[i] = shape[i];
+        t.stride[i] = step;
+        step *= shape[i];
+    }
+    return t;
 }
 
 /* ---- merge of shards ---- */

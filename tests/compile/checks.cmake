@@ -1,0 +1,19 @@
+# SPDX-License-Identifier: MIT
+# Compile checks as tests: see check.sh. The bodies of every target are compiled by CMAKE_C_COMPILER with -Werror anyway.
+set(simde)
+if(NOT FIA_SIMDE_DIR IN_LIST CMAKE_C_IMPLICIT_INCLUDE_DIRECTORIES)
+    set(simde "-isystem ${FIA_SIMDE_DIR}")
+endif()
+set(environment "CC=${CMAKE_C_COMPILER}" "CXX=${CMAKE_CXX_COMPILER}" "SIMDE=${simde}")
+if(FIA_CLANG AND FIA_CLANGXX)
+    list(APPEND environment "CLANG=${FIA_CLANG}" "CLANGXX=${FIA_CLANGXX}")
+endif()
+foreach(check public dialects clang cplusplus static copied consumer)
+    add_test(NAME compile.${check} COMMAND sh ${CMAKE_CURRENT_LIST_DIR}/check.sh ${check})
+    set_tests_properties(compile.${check} PROPERTIES SKIP_RETURN_CODE 77 COST 200 TIMEOUT 3000
+        ENVIRONMENT "${environment};WORK=${CMAKE_CURRENT_BINARY_DIR}/compile.${check}")
+endforeach()
+
+foreach(target ${FIA_SCALAR_TARGETS} ${FIA_MACHINE_TARGETS})
+    add_test(NAME symbols.${target} COMMAND sh ${CMAKE_CURRENT_SOURCE_DIR}/test_symbols.sh $<TARGET_OBJECTS:bodies_${target}_512>)
+endforeach()

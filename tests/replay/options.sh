@@ -1,0 +1,158 @@
+#!/bin/sh
+# SPDX-License-Identifier: MIT
+# What fia-replay prints, writes and returns. Usage: options.sh FIA_REPLAY DIRECTORY_OF_THIS_SCRIPT
+set -u
+LC_ALL=C
+export LC_ALL
+replay=$1
+here=$2
+dir=$(mktemp -d) || exit 1
+trap 'rm -rf "$dir"' EXIT
+checks=0 failures=0
+
+# expect STATUS PATTERN ARGUMENTS...: exit status, and a line of the output that matches
+expect() {
+    want=$1 pattern=$2
+    shift 2
+    checks=$((checks + 1))
+    "$replay" "$@" >"$dir/output" 2>&1
+    status=$?
+    [ $status -eq "$want" ] && grep -q -- "$pattern" "$dir/output" && return
+    failures=$((failures + 1))
+    echo "FAIL: $* (status $status, expected $want and '$pattern')"
+    cat "$dir/output"
+}
+
+# same FILE FILE
+same() {
+    checks=$((checks + 1))
+    cmp "$1" "$2" && return
+    failures=$((failures + 1))
+    echo "FAIL: $1 and $2 differ"
+}
+
+length() {
+    n=$1 i=0
+    while [ $i -lt 8 ]; do
+        printf "\\$(printf %03o $((n & 255)))"
+        n=$((n >> 8)) i=$((i + 1))
+    done
+}
+
+# file NAME HEADER DATA: formats of printf
+file() {
+    printf "$2" >"$dir/header"
+    { length "$(wc -c <"$dir/header")"; cat "$dir/header"; printf "$3"; } >"$dir/$1"
+}
+
+one='\000\000\200\077'
+two='\000\000\000\100'
+nan='\000\000\300\177'
+zero='\000\000\000\000'
+double_two='\000\000\000\000\000\000\000\100'
+double_three='\000\000\000\000\000\000\010\100'
+double_nan='\000\000\000\000\000\000\370\177'
+shape='"shape":[1,1,1,1]'
+query="\"query\":{\"dtype\":\"F32\",$shape,\"data_offsets\":[0,4]}"
+key="\"key\":{\"dtype\":\"F32\",$shape,\"data_offsets\":[4,8]}"
+value="\"value\":{\"dtype\":\"F32\",$shape,\"data_offsets\":[8,12]}"
+wanted="\"expect.out\":{\"dtype\":\"F64\",$shape,\"data_offsets\":[12,20]}"
+
+# call NAME METADATA WANT: q = 1, k = 1, v = 2, so out = 2
+call() {
+    file "$1" "{\"__metadata__\":{\"op\":\"attention\"$2},$query,$key,$value,$wanted}" "$one$one$two$3"
+}
+
+# ---- options ----
+call good '' "$double_two"
+expect 0 '^attention$' --list-ops
+expect 0 '^fused_infer_attention_score_v2$' --list-ops
+expect 0 'usage' --help
+expect 2 'no file'
+expect 2 'unknown option' --frobnicate "$dir/good"
+expect 2 'threads' --threads
+expect 2 'threads' --threads 0 "$dir/good"
+expect 2 'threads' --threads two "$dir/good"
+expect 2 'repeat' --repeat 0 "$dir/good"
+expect 2 'directory' "$dir/good" --write
+expect 0 '^PASS  .*/good  attention  max_abs=0 max_rel=0 bad=0/1$' "$dir/good"
+expect 0 '^1 passed, 0 failed, 0 skipped$' "$dir/good"
+expect 0 '^2 passed, 0 failed, 0 skipped$' "$dir/good" --threads 3 -- "$dir/good"
+expect 0 'median=' --repeat 3 "$dir/good"
+expect 0 '^{"result":"PASS",.*"op":"attention","max_abs":0,.*"bad":0,"total":1,' --json "$dir/good"
+expect 0 '"median_s":' --json --repeat 2 "$dir/good"
+
+# ---- verdicts ----
+call wrong '' "$double_three"
+call loose ',"rtol.out":"0.34"' "$double_three"
+call tight ',"rtol.out":"0.33"' "$double_three"
+call share ',"max_bad.out":"1"' "$double_three"
+call exact ',"compare.out":"exact","atol.out":"5"' "$double_three"
+call not_a_number '' "$double_nan"
+expect 1 '^FAIL .* bad=1/1  out\[0,0,0,0\] is 2, expected 3' "$dir/wrong"
+expect 1 '^1 passed, 1 failed, 0 skipped$' "$dir/good" "$dir/wrong"
+expect 0 '^PASS' "$dir/loose"
+expect 1 '^FAIL' "$dir/tight"
+expect 0 '^PASS .* bad=1/1' "$dir/share"
+expect 1 '^FAIL' "$dir/exact"
+expect 1 '^FAIL .* max_abs=inf' "$dir/not_a_number"
+file both_nan "{\"__metadata__\":{\"op\":\"attention\"},$query,$key,$value,$wanted}" "$one$one$nan$double_nan"
+expect 0 '^PASS' "$dir/both_nan"
+file other_shape "{\"__metadata__\":{\"op\":\"attention\"},$query,$key,$value,\"expect.out\":{\"dtype\":\"F64\",\"shape\":[1,1,1],\"data_offsets\":[12,20]}}" "$one$one$two$double_two"
+expect 1 '^FAIL .*shape' "$dir/other_shape"
+call refused ',"q_lens":"2","expect_error":"1","expect_error_arg":"kv_lens|q_lens"' "$double_two"
+call other_name ',"q_lens":"2","expect_error":"1","expect_error_arg":"bias|sinks"' "$double_two"
+call taken ',"expect_error":"1","expect_error_arg":"q_lens"' "$double_two"
+expect 0 '^PASS .*refused: q_lens' "$dir/refused"
+expect 1 '^FAIL .*names another argument' "$dir/other_name"
+expect 1 '^FAIL .*must be refused' "$dir/taken"
+head -c 50 "$dir/good" >"$dir/cut"
+expect 2 '^0 passed, 2 failed, 0 skipped$' "$dir/cut" "$dir/wrong"
+for missing in "$here"/not_in_build/*; do
+    name=$(basename "$missing" | sed 's/-2.*//')
+    expect 0 "^SKIP .*  $name  .*\(not in this build\|needs fia_\)" "$missing"
+    expect 0 '^0 passed, 0 failed, 1 skipped$' "$missing"
+    expect 1 '^0 passed, 1 failed, 0 skipped$' --no-skip "$missing"
+done
+
+# ---- one byte before the floats: every tensor lies unaligned ----
+sed_shift() {
+    printf '%s' "$1" | sed 's/\[0,4\]/[1,5]/; s/\[4,8\]/[5,9]/; s/\[8,12\]/[9,13]/; s/\[12,20\]/[13,21]/'
+}
+mask="\"drop_mask\":{\"dtype\":\"BOOL\",$shape,\"data_offsets\":[0,1]}"
+file unaligned "{\"__metadata__\":{\"op\":\"attention\"},$mask,$(sed_shift "$query,$key,$value,$wanted")}" "\000$one$one$two$double_two"
+expect 0 '^PASS' "$dir/unaligned"
+
+# ---- written outputs ----
+expect 0 '^PASS' --write "$dir/out" "$dir/good"
+checks=$((checks + 1))
+grep -q '"out":{"dtype":"F32","shape":\[1,1,1,1\]' "$dir/out/good" || { failures=$((failures + 1)); echo "FAIL: no out written"; }
+expect 2 'overwrite' --write "$dir" "$dir/good"
+mkdir -p "$dir/elsewhere" && cp "$dir/good" "$dir/elsewhere/good"
+expect 2 'two files' --write "$dir/out" "$dir/good" "$dir/elsewhere/good"
+
+# ---- a list as text and as a tensor of either type ----
+four='"shape":[2,2,1,1]'
+pair="\"query\":{\"dtype\":\"F32\",$four,\"data_offsets\":[0,16]},\"key\":{\"dtype\":\"F32\",$four,\"data_offsets\":[16,32]},\"value\":{\"dtype\":\"F32\",$four,\"data_offsets\":[32,48]}"
+numbers="$one$two$two$one$two$one$one$two$one$two$zero$one"
+mkdir -p "$dir/text" "$dir/i32" "$dir/i64"
+file text/lens "{\"__metadata__\":{\"op\":\"attention\",\"q_lens\":\"1,2\",\"kv_lens\":\"2,1\",\"q_offset\":\"-3,7\"},$pair}" "$numbers"
+i64="\"q_lens\":{\"dtype\":\"I64\",\"shape\":[2],\"data_offsets\":[48,64]},\"kv_lens\":{\"dtype\":\"I64\",\"shape\":[2],\"data_offsets\":[64,80]},\"q_offset\":{\"dtype\":\"I64\",\"shape\":[2],\"data_offsets\":[80,96]}"
+zeros='\000\000\000\000\000\000\000'
+ones='\377\377\377\377\377\377\377'
+file i64/lens "{\"__metadata__\":{\"op\":\"attention\"},$pair,$i64}" "$numbers\001$zeros\002$zeros\002$zeros\001$zeros\375$ones\007$zeros"
+i32="\"q_lens\":{\"dtype\":\"I32\",\"shape\":[2],\"data_offsets\":[48,56]},\"kv_lens\":{\"dtype\":\"I32\",\"shape\":[2],\"data_offsets\":[56,64]},\"q_offset\":{\"dtype\":\"I32\",\"shape\":[2],\"data_offsets\":[64,72]}"
+file i32/lens "{\"__metadata__\":{\"op\":\"attention\"},$pair,$i32}" "$numbers\001\000\000\000\002\000\000\000\002\000\000\000\001\000\000\000\375\377\377\377\007\000\000\000"
+for form in text i32 i64; do expect 0 '^PASS' --write "$dir/$form/out" "$dir/$form/lens"; done
+same "$dir/text/out/lens" "$dir/i32/out/lens"
+same "$dir/text/out/lens" "$dir/i64/out/lens"
+
+# ---- the same bits for any number of workers ----
+for threads in 1 2 7; do expect 0 ' 0 failed, 0 skipped$' --threads $threads --write "$dir/t$threads" "$here"/vectors/[af]*; done
+for written in "$dir"/t1/*; do
+    same "$written" "$dir/t2/$(basename "$written")"
+    same "$written" "$dir/t7/$(basename "$written")"
+done
+
+echo "$checks checks, $failures failures"
+[ $failures -eq 0 ]

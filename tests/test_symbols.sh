@@ -1,0 +1,25 @@
+#!/bin/sh
+# SPDX-License-Identifier: MIT
+# test_symbols.sh OBJECT: a bodies-only object has no writable data, and needs nothing from outside but what symbols.txt lists.
+set -u
+object=${1:?an object file}
+list=$(dirname "$0")/symbols.txt
+failed=0
+
+# name and size of each section that would be writable when the program runs; constants with addresses are not
+writable=$(readelf --wide --section-headers "$object" | sed -n 's/^ *\[ *[0-9]*\] *//p' |
+    awk '$1 ~ /^\.(data|bss|tdata|tbss)/ && $1 !~ /^\.data\.rel\.ro/ && $5 !~ /^0+$/ { print $1, "0x" $5 }')
+if [ -n "$writable" ]; then
+    printf 'writable data in %s:\n%s\n' "$object" "$writable"
+    failed=1
+fi
+
+undefined=$(readelf --wide --symbols "$object" | awk '$7 == "UND" && $8 != "" { print $8 }' | sort -u)
+for symbol in $undefined; do
+    if ! grep -qx "$symbol" "$list"; then
+        echo "$object needs $symbol, which symbols.txt does not list"
+        failed=1
+    fi
+done
+echo "needed: $(echo $undefined)"
+[ "$failed" -eq 0 ]
