@@ -133,11 +133,18 @@ typedef struct fia_view {
     uint8_t params[64];       /**< for the codec: checked by it when the plan is made, passed to every call of it */
 } fia_view;
 
+/** Where the value of a token stands. */
+enum {
+    FIA_PLACE_ROWS = 0,  /**< as the rows lie: sequence and local token; packed rows: start of the sequence + local token */
+    FIA_PLACE_PAGES = 1, /**< where the key form finds the key: page (sequence_bytes apart) and slot */
+    FIA_PLACE_LOCAL = 2  /**< sequence and local token, whatever the rows do */
+};
+
 /** Scales or offsets of a tensor: (sequence, head, token, channel), any stride 0. A stored x means (x + offset) * scale.
  * At most one of token_bytes and channel_bytes is non-zero. */
 typedef struct fia_scale_view {
     fia_dtype dtype;          /**< FIA_NONE (default): absent; else F32, F16 or BF16 */
-    int32_t paged;            /**< 1: the token is found through the block table, sequence_bytes is the page stride */
+    int32_t place;            /**< FIA_PLACE_*: how a token finds its value */
     ptrdiff_t sequence_bytes;
     ptrdiff_t head_bytes;
     ptrdiff_t token_bytes;
@@ -450,6 +457,7 @@ typedef struct fia_tile_block {
     int32_t n;              /**< keys of the block */
     int32_t rows;           /**< step: live rows of the row block */
     int32_t plain_begin, plain_end; /**< step: keys of the block that every row keeps; their scores are base-2 logits without modify */
+    float scale_log2;       /**< step: 1, but for kernels with raw_q */
     int32_t nonfinite;      /**< step: 1: V of the block may hold NaN or infinity: no dropped key may be multiplied */
     const float *key_scale, *key_offset, *value_scale, *value_offset; /**< n each or NULL; only if the kernel takes scales */
     int64_t first_key;      /**< local key of key 0 (a list: entry) */
@@ -472,6 +480,7 @@ typedef struct fia_tile {
     int32_t chunk_base;     /**< 0: the body's FIA_CHUNK; else rounded up to a multiple of it */
     int32_t prep_blocks;    /**< row blocks that share one preparation */
     int32_t takes_scales;   /**< 1: prepare_kv and step apply per-token scales and offsets */
+    int32_t raw_q;          /**< 1: pack_q gets q without the problem's scale (exact in its own type); plain scores times scale_log2 are base-2 logits */
     /** Preference for a problem: 0 does not serve it, the highest number wins. */
     int (*serves)(const fia_problem *problem);
     /** Bytes of a packed query block, a prepared super block, a chunk state and scratch, in this order. */
@@ -1849,6 +1858,7 @@ typedef struct fia_row_block_ {
     const fia_sequence_ *sequence;
     int rows;
     int natural;               /* 1: scores arrive in natural units and modifiers run on every block */
+    float raw_factor;          /* 1, or what raw scores are multiplied by first */
     int kv_head;
     int64_t first_row;         /* row of the KV head's group: token * G + head within the group */
     int64_t base_token;        /* of row 0 of the unit: 0, or the token that owns the list */
@@ -1978,7 +1988,7 @@ static void fia_modify_row_(const fia_row_block_ *rb, int r, int64_t first_key, 
     int j;
     for (j = 0; j < n; ++j) {
         const int64_t at = positions ? positions[j] : first_key + j;
-        x[j] = scores[j * key_stride];
+        x[j] = scores[j * key_stride] * rb->raw_factor;
         drop[j] = at < lo || at >= hi ? 1.0f : 0.0f;
     }
     if (rb->problem->drop_mask.dtype != FIA_NONE) fia_mask_drops_(rb, r, first_key, positions, n, drop);
@@ -1996,6 +2006,7 @@ static void fia_modify_row_(const fia_row_block_ *rb, int r, int64_t first_key, 
 
 static void fia_bound_by_key_(const fia_row_block_ *rb, int64_t first_key, int n, float *scores, ptrdiff_t key_stride) {
     float lo[FIA_MAX_ROWS_ + 16] = {0}, hi[FIA_MAX_ROWS_ + 16] = {0};
+    const fia_vf_ factor = fia_vf_set1_(rb->raw_factor);
     int r, j;
     for (r = 0; r < rb->rows; ++r) {
         lo[r] = (float)fia_min_(n, fia_max_(0, rb->lo[r] - first_key));
@@ -2008,7 +2019,7 @@ static void fia_bound_by_key_(const fia_row_block_ *rb, int64_t first_key, int n
             const int live = rb->rows - r < FIA_LANES ? rb->rows - r : FIA_LANES;
             const fia_vm_ low = fia_vf_lt_(at, fia_vf_load_(lo + r));
             fia_vf_ x = live < FIA_LANES ? fia_vf_loadn_(s, live) : fia_vf_load_(s);
-            x = fia_vf_max_(fia_vf_set1_(FIA_KEPT_MIN_), x);
+            x = fia_vf_max_(fia_vf_set1_(FIA_KEPT_MIN_), fia_vf_mul_(x, factor));
             x = fia_vf_select_(low, fia_vf_set1_(-FIA_INF_), x);
             x = fia_vf_select_(fia_vf_lt_(at, fia_vf_load_(hi + r)), x, fia_vf_set1_(-FIA_INF_));
             if (live < FIA_LANES) fia_vf_storen_(s, x, live);
@@ -2485,6 +2496,7 @@ static const fia_tile fia_tile_lanes_ = {"lanes",
                                          FIA_TILE_SUPER_,
                                          0,
                                          384 / FIA_TILE_ROWS_,
+                                         0,
                                          0,
                                          fia_tile_serves_,
                                          fia_tile_sizes_,
@@ -3238,9 +3250,9 @@ static int fia_gather_rows_(fia_gather_ *g, int which) {
 static void fia_token_values_(const fia_gather_ *g, const fia_scale_view *view, const void *data, int first, int n, float *dst) {
     const fia_problem *p = g->problem;
     const char *base = (const char *)data + g->kv_head * view->head_bytes;
-    int64_t r, at = -first;
+    int64_t r, at = -first, start = g->call.kv_start;
     int j;
-    if (view->paged) {
+    if (view->place == FIA_PLACE_PAGES) {
         for (r = 0; r < g->n_runs; ++r)
             for (j = 0; j < g->runs[r].n; ++j, ++at)
                 if (at >= 0 && at < n)
@@ -3249,12 +3261,15 @@ static void fia_token_values_(const fia_gather_ *g, const fia_scale_view *view, 
                                                                                  (g->runs[r].row + j) * view->token_bytes);
         return;
     }
-    if (!p->kv_packed) base += g->call.sequence * view->sequence_bytes;
+    if (!p->kv_packed || view->place == FIA_PLACE_LOCAL) {
+        base += g->call.sequence * view->sequence_bytes;
+        start = 0;
+    }
     for (j = 0; j < n; ++j) {
         const int64_t position = g->positions ? g->positions[first + j] : g->first + first + j;
         dst[j] = position < 0 || position >= g->call.kv_len
                      ? 0.0f
-                     : fia_value_(view->dtype, base + (g->call.kv_start + position) * view->token_bytes);
+                     : fia_value_(view->dtype, base + (start + position) * view->token_bytes);
     }
 }
 
@@ -3444,6 +3459,7 @@ static void fia_row_block_make_(const fia_worker_ *w, const fia_unit_ *u, int k,
     rb->io = w->io;
     rb->sequence = s;
     rb->natural = fia_is_natural_(p);
+    rb->raw_factor = s->family == FIA_FAMILY_TILE && w->plan->tile->raw_q ? fia_q_factor_(p) : 1.0f;
     rb->kv_head = u->together ? k : u->kv_head;
     rb->base_token = u->token;
     fia_block_span_(w->plan, s, u->token, u->together ? 0 : u->first_block + k, &rb->first_row, &rb->rows, &first, &last);
@@ -3472,7 +3488,8 @@ static void fia_row_block_make_(const fia_worker_ *w, const fia_unit_ *u, int k,
 static void fia_query_rows_(const fia_worker_ *w, const fia_row_block_ *rb, int fold_channels, float *dst) {
     const fia_problem *p = w->problem;
     const fia_io *io = w->io;
-    const float factor = fia_q_factor_(p);
+    const int raw = rb->sequence->family == FIA_FAMILY_TILE && w->plan->tile->raw_q; /* the kernel and modify apply the scale */
+    const float factor = raw ? 1.0f : fia_q_factor_(p);
     const int width = fia_q_stride_(p);
     float *channel = w->gather[0].channel;
     int r, i;
@@ -3702,6 +3719,7 @@ static void fia_tile_rows_(const fia_worker_ *w, fia_super_ *super, int k, void 
         fia_tile_block_make_(w, super, (int)(at - super->first), (int)(end - at), &block);
         for (which = 0; which < 3; ++which) block.stored[which].first = (int32_t)(grid + at - fia_floor_div_(grid + at, keys) * keys);
         block.rows = rb->rows;
+        block.scale_log2 = rb->raw_factor;
         block.plain_begin = (int32_t)(fia_min_(fia_max_(rb->all_lo, at), end) - at);
         block.plain_end = (int32_t)(fia_max_(fia_min_(rb->all_hi, end), at) - at);
         if (block.plain_begin >= block.plain_end) block.plain_begin = block.plain_end = 0;
@@ -4578,7 +4596,8 @@ static fia_status fia_check_scale_view_(const char *name, const fia_scale_view *
     const int64_t unit = fia_float_bytes_(v->dtype);
     if (fia_check_float_(name, v->dtype, report)) return FIA_ERR_ARGUMENT;
     if (v->dtype == FIA_NONE) return FIA_OK;
-    if (v->paged != 0 && (v->paged != 1 || !paged)) return fia_check_view_name_(report, name, ".paged", v->paged, "must be 0, or 1 with paged keys", 0);
+    if (v->place < FIA_PLACE_ROWS || v->place > FIA_PLACE_LOCAL || (v->place == FIA_PLACE_PAGES && !paged))
+        return fia_check_view_name_(report, name, ".place", v->place, "must be a FIA_PLACE_* code; pages need paged keys", 0);
     if (v->token_bytes && (!tokens || v->channel_bytes))
         return fia_check_view_name_(report, name, ".token_bytes", v->token_bytes, tokens ? "must be 0 where channel_bytes is not" : "must be 0 here", 0);
     if (v->channel_bytes && !channels) return fia_check_view_name_(report, name, ".channel_bytes", v->channel_bytes, "must be 0 here", 0);
@@ -5177,6 +5196,7 @@ typedef struct fia_v2_call_ {
     const fia_tensor *t[FIA_V2_TENSORS_]; /* key and value: of lists, the one that is looked at */
     fia_problem *problem;
     fia_report *report;
+    fia_status status; /* of the first refusal */
     const fia_v2_form_ *in, *out;
     int64_t B, S1, S2; /* sequences; rows and keys that a sequence has room for (packed: of the whole tensor) */
     int64_t Nq, Nkv, D, Dv, Dr;
@@ -5184,7 +5204,7 @@ typedef struct fia_v2_call_ {
     int paged, listed;
     int empty;         /* query has no element: nothing is computed */
     int keeps_all;     /* one query row, no rope, not packed: sparse_mode and tokens are without effect */
-    const char *lacks, *lacks_value, *lacks_why; /* first thing that the engine cannot do yet */
+    const char *lacks, *lacks_value, *lacks_why; /* something valid that the engine cannot do yet */
     fia_tensor made_out, made_lse; /* outputs of this call, data NULL */
 } fia_v2_call_;
 
@@ -5220,77 +5240,85 @@ static ptrdiff_t fia_v2_step_(const fia_tensor *t, int axis) {
     return (ptrdiff_t)(t->stride[axis] * (int64_t)fia_dtype_bytes(t->dtype));
 }
 
-/* ---- refusals ---- */
+/* ---- checks: 1, or 0 after a refusal; joined by && they stop at the first ---- */
 
-static fia_status fia_v2_bad_(const fia_v2_call_ *c, int i, const char *value, const char *allowed) {
-    return fia_refuse_text_(c->report, fia_v2_tensors_[i].name, value, allowed);
+static int fia_v2_bad_(fia_v2_call_ *c, int i, const char *value, const char *allowed) {
+    c->status = fia_refuse_text_(c->report, fia_v2_tensors_[i].name, value, allowed);
+    return 0;
 }
 
-static fia_status fia_v2_bad_int_(const fia_v2_call_ *c, int i, int64_t value, const char *allowed, int64_t a) {
-    return fia_refuse_(c->report, fia_v2_tensors_[i].name, value, allowed, a, 0);
+static int fia_v2_bad_int_(fia_v2_call_ *c, const char *name, int64_t value, const char *allowed, int64_t a, int64_t b) {
+    c->status = fia_refuse_(c->report, name, value, allowed, a, b);
+    return 0;
 }
 
-static fia_status fia_v2_bad_shape_(const fia_v2_call_ *c, int i, int axis, const char *allowed, int64_t a) {
+static int fia_v2_bad_shape_(fia_v2_call_ *c, int i, int axis, const char *allowed, int64_t a) {
     char name[48], field[] = ".shape[0]";
     field[7] = (char)('0' + axis);
     fia_v2_join_(name, sizeof(name), fia_v2_tensors_[i].name, field);
-    return fia_refuse_(c->report, name, c->t[i]->shape[axis], allowed, a, 0);
+    return fia_v2_bad_int_(c, name, c->t[i]->shape[axis], allowed, a, 0);
 }
 
-static fia_status fia_v2_bad_stride_(const fia_v2_call_ *c, int i, int axis, const char *allowed) {
+static int fia_v2_bad_stride_(fia_v2_call_ *c, int i, int axis, const char *allowed) {
     char name[48], field[] = ".stride[0]";
     field[8] = (char)('0' + axis);
     fia_v2_join_(name, sizeof(name), fia_v2_tensors_[i].name, field);
-    return fia_refuse_(c->report, name, c->t[i]->stride[axis], allowed, 0, 0);
+    return fia_v2_bad_int_(c, name, c->t[i]->stride[axis], allowed, 0, 0);
 }
 
-static fia_status fia_v2_need_(const fia_v2_call_ *c, int i, const char *why) {
-    return fia_v2_has_(c, i) ? FIA_OK : fia_v2_bad_(c, i, "absent", why);
+static int fia_v2_range_(fia_v2_call_ *c, const char *name, int64_t value, int64_t first, int64_t last) {
+    if (value >= first && value <= last) return 1;
+    return fia_v2_bad_int_(c, name, value, first == last ? "# is needed" : "# to # are allowed", first, last);
 }
 
-static fia_status fia_v2_need_none_(const fia_v2_call_ *c, int i, const char *why) {
-    return fia_v2_has_(c, i) ? fia_v2_bad_(c, i, "given", why) : FIA_OK;
+static int fia_v2_need_(fia_v2_call_ *c, int i, const char *why) {
+    return fia_v2_has_(c, i) || fia_v2_bad_(c, i, "absent", why);
 }
 
-static fia_status fia_v2_check_axis_(const fia_v2_call_ *c, int i, int axis, int64_t want, const char *why) {
-    return c->t[i]->shape[axis] == want ? FIA_OK : fia_v2_bad_shape_(c, i, axis, why, want);
+static int fia_v2_need_none_(fia_v2_call_ *c, int i, const char *why) {
+    return !fia_v2_has_(c, i) || fia_v2_bad_(c, i, "given", why);
 }
 
-static fia_status fia_v2_check_sequences_(const fia_v2_call_ *c, int i, int axis) {
-    return fia_v2_check_axis_(c, i, axis, c->B,
-                              c->in->packed ? "actual_seq_qlen has # elements" : "query has # sequences");
+static int fia_v2_count_(fia_v2_call_ *c, int i, int64_t want, const char *why) {
+    const int64_t n = fia_v2_numel_(c->t[i]);
+    return n == want || fia_v2_bad_int_(c, fia_v2_tensors_[i].name, n, why, want, 0);
 }
 
-static fia_status fia_v2_check_heads_(const fia_v2_call_ *c, int i, int axis, int64_t heads) {
-    return fia_v2_check_axis_(c, i, axis, heads,
-                              heads == c->Nkv ? "num_key_value_heads needs #" : "num_query_heads needs #");
+static int fia_v2_axis_(fia_v2_call_ *c, int i, int axis, int64_t want, const char *why) {
+    return c->t[i]->shape[axis] == want || fia_v2_bad_shape_(c, i, axis, why, want);
 }
 
-static fia_status fia_v2_check_rank_(const fia_v2_call_ *c, int i, int first, int last, const char *why) {
+static int fia_v2_sequences_(fia_v2_call_ *c, int i, int axis) {
+    return fia_v2_axis_(c, i, axis, c->B, c->in->packed ? "actual_seq_qlen has # elements" : "query has # sequences");
+}
+
+static int fia_v2_heads_(fia_v2_call_ *c, int i, int axis, int64_t heads) {
+    return fia_v2_axis_(c, i, axis, heads, heads == c->Nkv ? "num_key_value_heads needs #" : "num_query_heads needs #");
+}
+
+static int fia_v2_rank_(fia_v2_call_ *c, int i, int first, int last, const char *why) {
     char name[48];
-    if (c->t[i]->ndim >= first && c->t[i]->ndim <= last) return FIA_OK;
+    if (c->t[i]->ndim >= first && c->t[i]->ndim <= last) return 1;
     fia_v2_join_(name, sizeof(name), fia_v2_tensors_[i].name, ".ndim");
-    return fia_refuse_(c->report, name, c->t[i]->ndim, why, first, last);
+    return fia_v2_bad_int_(c, name, c->t[i]->ndim, why, first, last);
 }
 
-/* The last axis must be contiguous. */
-static fia_status fia_v2_check_last_(const fia_v2_call_ *c, int i) {
+/* The last axis is contiguous. */
+static int fia_v2_last_(fia_v2_call_ *c, int i) {
     const int last = c->t[i]->ndim - 1;
-    if (c->t[i]->shape[last] < 2 || c->t[i]->stride[last] == 1) return FIA_OK;
-    return fia_v2_bad_stride_(c, i, last, "the last axis must be contiguous, stride 1");
+    return c->t[i]->shape[last] < 2 || c->t[i]->stride[last] == 1 ||
+           fia_v2_bad_stride_(c, i, last, "the last axis must be contiguous, stride 1");
 }
 
-static fia_status fia_v2_check_contiguous_(const fia_v2_call_ *c, int i) {
+static int fia_v2_contiguous_(fia_v2_call_ *c, int i) {
     const fia_tensor *t = c->t[i];
     int64_t step = 1;
     int axis;
     for (axis = t->ndim - 1; axis >= 0; --axis) {
-        if (t->shape[axis] > 1 && t->stride[axis] != step) {
-            return fia_v2_bad_stride_(c, i, axis, "it must be contiguous");
-        }
+        if (t->shape[axis] > 1 && t->stride[axis] != step) return fia_v2_bad_stride_(c, i, axis, "it must be contiguous");
         step *= t->shape[axis];
     }
-    return FIA_OK;
+    return 1;
 }
 
 /* Sets of element types, by bit. */
@@ -5302,22 +5330,17 @@ enum {
 
 static int fia_v2_is_(fia_dtype dtype, int set) { return dtype > 0 && dtype < 16 && (set >> dtype & 1); }
 
-static fia_status fia_v2_check_type_(const fia_v2_call_ *c, int i, int set, const char *allowed) {
-    return fia_v2_is_(c->t[i]->dtype, set) ? FIA_OK : fia_v2_bad_(c, i, fia_dtype_text(c->t[i]->dtype), allowed);
-}
-
-static fia_status fia_v2_check_same_type_(const fia_v2_call_ *c, int i, fia_dtype dtype, const char *allowed) {
-    return c->t[i]->dtype == dtype ? FIA_OK : fia_v2_bad_(c, i, fia_dtype_text(c->t[i]->dtype), allowed);
+static int fia_v2_type_(fia_v2_call_ *c, int i, int set, const char *allowed) {
+    return fia_v2_is_(c->t[i]->dtype, set) || fia_v2_bad_(c, i, fia_dtype_text(c->t[i]->dtype), allowed);
 }
 
 /* Extents and strides of one tensor: nothing negative, nothing whose bytes overflow. */
-static fia_status fia_v2_check_tensor_(const fia_v2_call_ *c, int i) {
+static int fia_v2_tensor_(fia_v2_call_ *c, int i) {
     const fia_tensor *t = c->t[i];
     const int64_t bytes = (int64_t)fia_dtype_bytes(t->dtype);
     int64_t all = bytes, span = bytes;
     int axis;
-    const fia_status s = fia_v2_check_rank_(c, i, 1, 6, "# to # axes are allowed");
-    if (s != FIA_OK) return s;
+    if (!fia_v2_rank_(c, i, 1, 6, "# to # axes are allowed")) return 0;
     if (!bytes) return fia_v2_bad_(c, i, fia_dtype_text(t->dtype), "an element type of whole bytes is needed");
     for (axis = 0; axis < t->ndim; ++axis) {
         const int64_t n = t->shape[axis];
@@ -5328,15 +5351,13 @@ static fia_status fia_v2_check_tensor_(const fia_v2_call_ *c, int i) {
         stride = stride == INT64_MIN ? -1 : stride < 0 ? -stride : stride;
         span = fia_add_(span, fia_mul_(fia_mul_(stride, n - 1), bytes));
     }
-    if (all < 0 || span < 0 || (int64_t)(ptrdiff_t)all != all || (int64_t)(ptrdiff_t)span != span) {
-        return fia_v2_bad_(c, i, "too large", "its bytes must fit into the address space");
-    }
-    return FIA_OK;
+    if (all >= 0 && span >= 0 && (int64_t)(ptrdiff_t)all == all && (int64_t)(ptrdiff_t)span == span) return 1;
+    return fia_v2_bad_(c, i, "too large", "its bytes must fit into the address space");
 }
 
 /* ---- attributes ---- */
 
-static fia_status fia_v2_find_layout_(fia_v2_call_ *c) {
+static int fia_v2_find_layout_(fia_v2_call_ *c) {
     const int n = (int)(sizeof(fia_v2_layouts_) / sizeof(fia_v2_layouts_[0]));
     const char *given = c->args->input_layout;
     int i, k;
@@ -5346,111 +5367,100 @@ static fia_status fia_v2_find_layout_(fia_v2_call_ *c) {
         if (name[k] != given[k]) continue;
         c->in = &fia_v2_forms_[fia_v2_layouts_[i].in];
         c->out = &fia_v2_forms_[fia_v2_layouts_[i].out];
-        return FIA_OK;
+        return 1;
     }
-    return fia_refuse_text_(c->report, "input_layout", given ? given : "NULL",
-                            "BSH, BSND, BNSD, BNSD_BSND, BSH_BNSD, BSND_BNSD, BSH_NBSD, BSND_NBSD, BNSD_NBSD, TND, "
-                            "NTD, TND_NTD, NTD_TND or NSD is allowed");
-}
-
-static fia_status fia_v2_check_range_(fia_v2_call_ *c, const char *name, int64_t value, int64_t first, int64_t last) {
-    if (value >= first && value <= last) return FIA_OK;
-    return fia_refuse_(c->report, name, value, "# to # are allowed", first, last);
+    c->status = fia_refuse_text_(c->report, "input_layout", given ? given : "NULL",
+                                 "BSH, BSND, BNSD, BNSD_BSND, BSH_BNSD, BSND_BNSD, BSH_NBSD, BSND_NBSD, BNSD_NBSD, "
+                                 "TND, NTD, TND_NTD, NTD_TND or NSD is allowed");
+    return 0;
 }
 
 /* Attributes that concern no tensor, and what is reserved. */
-static fia_status fia_v2_check_attributes_(fia_v2_call_ *c) {
+static int fia_v2_check_attributes_(fia_v2_call_ *c) {
     const fia_v2_args_ *a = c->args;
     const char *reserved = "it is reserved and must be absent";
-    fia_status s = FIA_OK;
-    int i;
+    int i, ok;
     c->problem->scale = (float)a->softmax_scale;
     if (!(c->problem->scale >= -FLT_MAX && c->problem->scale <= FLT_MAX)) {
-        return fia_refuse_text_(c->report, "softmax_scale", "not finite", "a finite float is needed");
+        c->status = fia_refuse_text_(c->report, "softmax_scale", "not finite", "a finite float is needed");
+        return 0;
     }
-    s = fia_v2_check_range_(c, "inner_precise", a->inner_precise, 0, 3);
-    if (s == FIA_OK) s = fia_v2_check_range_(c, "return_softmax_lse", a->return_softmax_lse, 0, 1);
-    if (s == FIA_OK) s = fia_v2_check_range_(c, "key_quant_mode", a->key_quant_mode, 0, 5);
-    if (s == FIA_OK) s = fia_v2_check_range_(c, "value_quant_mode", a->value_quant_mode, 0, 5);
-    if (s == FIA_OK) s = fia_v2_check_range_(c, "block_size", a->block_size, 0, INT64_MAX);
-    if (s == FIA_OK) s = fia_v2_check_range_(c, "num_query_heads", a->num_query_heads, 1, INT32_MAX);
-    if (s == FIA_OK) s = fia_v2_check_range_(c, "num_key_value_heads", a->num_key_value_heads, 0, INT32_MAX);
-    if (s == FIA_OK && a->query_quant_mode != 0 && a->query_quant_mode != 3) {
-        s = fia_refuse_(c->report, "query_quant_mode", a->query_quant_mode, "# or # is allowed", 0, 3);
+    ok = fia_v2_range_(c, "inner_precise", a->inner_precise, 0, 3) &&
+         fia_v2_range_(c, "return_softmax_lse", a->return_softmax_lse, 0, 1) &&
+         fia_v2_range_(c, "key_quant_mode", a->key_quant_mode, 0, 5) &&
+         fia_v2_range_(c, "value_quant_mode", a->value_quant_mode, 0, 5) &&
+         fia_v2_range_(c, "block_size", a->block_size, 0, INT64_MAX) &&
+         fia_v2_range_(c, "num_query_heads", a->num_query_heads, 1, INT32_MAX) &&
+         fia_v2_range_(c, "num_key_value_heads", a->num_key_value_heads, 0, INT32_MAX) &&
+         fia_v2_need_none_(c, FIA_V2_SCALE_K_ROPE_, reserved) && fia_v2_need_none_(c, FIA_V2_SCALE_P_, reserved);
+    if (ok && a->query_quant_mode != 0 && a->query_quant_mode != 3) {
+        ok = fia_v2_bad_int_(c, "query_quant_mode", a->query_quant_mode, "# or # is allowed", 0, 3);
     }
-    if (s == FIA_OK && (a->sparse_mode < 0 || a->sparse_mode > 4) && a->sparse_mode != 9) {
-        s = fia_refuse_(c->report, "sparse_mode", a->sparse_mode, "# to # and 9 are allowed", 0, 4);
+    if (ok && (a->sparse_mode < 0 || a->sparse_mode > 4) && a->sparse_mode != 9) {
+        ok = fia_v2_bad_int_(c, "sparse_mode", a->sparse_mode, "# to # and 9 are allowed", 0, 4);
     }
-    for (i = 0; i < FIA_V2_RESERVED_ && s == FIA_OK; ++i) {
+    for (i = 0; i < FIA_V2_RESERVED_ && ok; ++i) {
         const fia_dtype dtype = fia_v2_reserved_dtype_(a, i);
-        if (dtype != FIA_NONE) {
-            s = fia_refuse_text_(c->report, fia_v2_reserved_[i].name, fia_dtype_text(dtype), reserved);
-        }
+        if (dtype == FIA_NONE) continue;
+        c->status = fia_refuse_text_(c->report, fia_v2_reserved_[i].name, fia_dtype_text(dtype), reserved);
+        return 0;
     }
-    if (s == FIA_OK) s = fia_v2_need_none_(c, FIA_V2_SCALE_K_ROPE_, reserved);
-    if (s == FIA_OK) s = fia_v2_need_none_(c, FIA_V2_SCALE_P_, reserved);
-    for (i = 0; i < FIA_V2_TENSORS_ && s == FIA_OK; ++i) {
-        if (fia_v2_has_(c, i)) s = fia_v2_check_tensor_(c, i);
-    }
-    return s;
+    for (i = 0; i < FIA_V2_TENSORS_ && ok; ++i) ok = !fia_v2_has_(c, i) || fia_v2_tensor_(c, i);
+    return ok;
 }
 
 /* ---- rows of query, key, value and rope tensors ---- */
 
 /* Elements of a row where the last axis holds `heads` of them side by side. */
-static fia_status fia_v2_row_dim_(const fia_v2_call_ *c, int i, int64_t heads, int64_t *dim) {
+static int fia_v2_row_dim_(fia_v2_call_ *c, int i, int64_t heads, int64_t *dim) {
+    const char *of_key = "num_key_value_heads needs a multiple of #", *of_query = "num_query_heads needs a multiple of #";
     const fia_tensor *t = c->t[i];
     const int last = t->ndim - 1;
-    if (t->shape[last] % heads) {
-        const char *of_key = "num_key_value_heads needs a multiple of #", *of_query = "num_query_heads needs a multiple of #";
-        return fia_v2_bad_shape_(c, i, last, heads == c->Nkv ? of_key : of_query, heads);
-    }
+    if (t->shape[last] % heads) return fia_v2_bad_shape_(c, i, last, heads == c->Nkv ? of_key : of_query, heads);
     *dim = fia_mul_(t->shape[last] / heads, t->dtype == FIA_I32 ? 8 : 1); /* int4: eight to an int32 */
     if (*dim < 0 || *dim > INT32_MAX) return fia_v2_bad_shape_(c, i, last, "a row has at most # elements", INT32_MAX);
     if (*dim == 0 && !c->empty) return fia_v2_bad_shape_(c, i, last, "a row has # element or more", 1);
-    return fia_v2_check_last_(c, i);
+    return fia_v2_last_(c, i);
 }
 
-/* Strides of a tensor in one of the forms; dim: elements of a row. */
-static void fia_v2_set_view_(fia_view *view, const fia_tensor *t, const fia_v2_form_ *form, int64_t heads,
-                             int64_t dim) {
-    const int64_t stored = t->dtype == FIA_I32 ? dim / 8 : dim;
+/* Strides of a tensor in one of the forms; heads share the last axis where the form has no head axis. */
+static void fia_v2_set_view_(fia_view *view, const fia_tensor *t, const fia_v2_form_ *form, int64_t heads) {
+    const int64_t last = t->shape[t->ndim - 1];
     view->dtype = t->dtype == FIA_I32 ? FIA_I4 : t->dtype;
     view->sequence_bytes = fia_v2_step_(t, form->sequence);
     view->row_bytes = fia_v2_step_(t, form->row);
     if (form->head >= 0) view->head_bytes = fia_v2_step_(t, form->head);
-    else view->head_bytes = heads > 1 ? (ptrdiff_t)(stored * (int64_t)fia_dtype_bytes(t->dtype)) : 0;
+    else view->head_bytes = heads > 1 ? (ptrdiff_t)(last / heads * (int64_t)fia_dtype_bytes(t->dtype)) : 0;
 }
 
 /* A query-like or key-like tensor in the form of input_layout. */
-static fia_status fia_v2_lower_rows_(const fia_v2_call_ *c, int i, int64_t heads, fia_view *view, int64_t *dim) {
+static int fia_v2_lower_rows_(fia_v2_call_ *c, int i, int64_t heads, fia_view *view, int64_t *dim) {
     const fia_v2_form_ *f = c->in;
     const int of_list = c->listed && i != FIA_V2_QUERY_;
-    fia_status s = fia_v2_check_rank_(c, i, f->rank, f->rank, "input_layout without block_table needs # axes");
-    if (s == FIA_OK && of_list) s = fia_v2_check_axis_(c, i, f->sequence, 1, "tensors of a list have # sequence");
-    else if (s == FIA_OK && f->sequence >= 0) s = fia_v2_check_sequences_(c, i, f->sequence);
-    if (s == FIA_OK && f->head >= 0) s = fia_v2_check_heads_(c, i, f->head, heads);
-    if (s == FIA_OK) s = fia_v2_row_dim_(c, i, f->head >= 0 ? 1 : heads, dim);
-    if (s == FIA_OK) fia_v2_set_view_(view, c->t[i], f, heads, *dim);
-    return s;
+    if (!fia_v2_rank_(c, i, f->rank, f->rank, "input_layout without block_table needs # axes")) return 0;
+    if (of_list && !fia_v2_axis_(c, i, f->sequence, 1, "tensors of a list have # sequence")) return 0;
+    if (!of_list && f->sequence >= 0 && !fia_v2_sequences_(c, i, f->sequence)) return 0;
+    if (f->head >= 0 && !fia_v2_heads_(c, i, f->head, heads)) return 0;
+    if (!fia_v2_row_dim_(c, i, f->head >= 0 ? 1 : heads, dim)) return 0;
+    fia_v2_set_view_(view, c->t[i], f, heads);
+    return 1;
 }
 
-static fia_status fia_v2_lower_query_(fia_v2_call_ *c) {
+static int fia_v2_lower_query_(fia_v2_call_ *c) {
     const fia_tensor *q = c->t[FIA_V2_QUERY_];
     const fia_v2_form_ *f = c->in;
-    fia_status s = fia_v2_need_(c, FIA_V2_QUERY_, "it is required");
-    if (s == FIA_OK) {
-        s = fia_v2_check_type_(c, FIA_V2_QUERY_, FIA_V2_FLOAT_ | 1 << FIA_I8, "f32, f16, bf16 or i8 is allowed");
+    if (!fia_v2_need_(c, FIA_V2_QUERY_, "it is required") ||
+        !fia_v2_type_(c, FIA_V2_QUERY_, FIA_V2_FLOAT_ | 1 << FIA_I8, "f32, f16, bf16 or i8 is allowed") ||
+        !fia_v2_rank_(c, FIA_V2_QUERY_, f->rank, f->rank, "input_layout needs # axes")) {
+        return 0;
     }
-    if (s == FIA_OK) s = fia_v2_check_rank_(c, FIA_V2_QUERY_, f->rank, f->rank, "input_layout needs # axes");
-    if (s != FIA_OK) return s;
     c->Nq = c->args->num_query_heads;
     c->Nkv = c->args->num_key_value_heads ? c->args->num_key_value_heads : c->Nq;
     if (f->head >= 0 && q->shape[f->head] != c->Nq) {
-        return fia_refuse_(c->report, "num_query_heads", c->Nq, "query has # heads", q->shape[f->head], 0);
+        return fia_v2_bad_int_(c, "num_query_heads", c->Nq, "query has # heads", q->shape[f->head], 0);
     }
     if (c->Nq % c->Nkv) {
-        return fia_refuse_(c->report, "num_key_value_heads", c->Nkv, "it must divide num_query_heads, #", c->Nq, 0);
+        return fia_v2_bad_int_(c, "num_key_value_heads", c->Nkv, "it must divide num_query_heads, #", c->Nq, 0);
     }
     c->empty = fia_v2_numel_(q) == 0;
     c->B = f->sequence >= 0 ? q->shape[f->sequence] : 1;
@@ -5463,65 +5473,51 @@ static fia_status fia_v2_lower_query_(fia_v2_call_ *c) {
 /* ---- lengths ---- */
 
 /* A length argument, as list or tensor (i is its tensor); count -1: absent. */
-static fia_status fia_v2_read_ints_(const fia_v2_call_ *c, int i, fia_ints *ints, int64_t *count) {
+static int fia_v2_read_ints_(fia_v2_call_ *c, int i, fia_ints *ints, int64_t *count) {
     const fia_int_list *list = i == FIA_V2_QLENS_ ? &c->args->actual_seq_qlen : &c->args->actual_seq_kvlen;
     const fia_tensor *t = c->t[i];
-    fia_status s = FIA_OK;
     memset(ints, 0, sizeof(*ints));
     *count = -1;
-    if (list->data && fia_v2_has_(c, i)) {
-        return fia_v2_bad_(c, i, "given twice", "a list or a tensor is allowed, not both");
-    }
     if (list->data) {
-        if (list->count < 0) {
-            return fia_v2_bad_int_(c, i, list->count, "this is its element count, # or more is allowed", 0);
-        }
         ints->data = list->data;
         ints->dtype = FIA_I64;
         ints->stride_bytes = (ptrdiff_t)sizeof(int64_t);
         *count = list->count;
-    } else if (fia_v2_has_(c, i)) {
-        s = fia_v2_check_type_(c, i, 1 << FIA_I64 | 1 << FIA_I32, "i64 or i32 is allowed");
-        if (s == FIA_OK) s = fia_v2_check_rank_(c, i, 1, 1, "# axis is needed");
-        ints->data = t->data;
-        ints->dtype = t->dtype;
-        ints->stride_bytes = fia_v2_step_(t, 0);
-        *count = t->shape[0];
+        if (!fia_v2_need_none_(c, i, "a list or a tensor is allowed, not both")) return 0;
+        return *count >= 0 || fia_v2_bad_int_(c, fia_v2_tensors_[i].name, *count, "this is its element count", 0, 0);
     }
-    return s;
+    if (!fia_v2_has_(c, i)) return 1;
+    ints->data = t->data;
+    ints->dtype = t->dtype;
+    ints->stride_bytes = fia_v2_step_(t, 0);
+    *count = t->shape[0];
+    return fia_v2_type_(c, i, 1 << FIA_I64 | 1 << FIA_I32, "i64 or i32 is allowed") && fia_v2_rank_(c, i, 1, 1, "# axis is needed");
 }
 
 /* How many lengths there are; packed queries learn their B from it. */
-static fia_status fia_v2_lower_counts_(fia_v2_call_ *c) {
-    const char *count = "this is its element count, # are needed as in actual_seq_qlen";
+static int fia_v2_lower_counts_(fia_v2_call_ *c) {
+    const char *same = "this is its element count, # are needed as in actual_seq_qlen";
     const char *padded = "this is its element count, 1 or at least # are needed, the sequences of query";
+    const int packed = c->in->packed;
     fia_ints ints;
     int64_t nq, nkv;
-    fia_status s = fia_v2_read_ints_(c, FIA_V2_QLENS_, &ints, &nq);
-    if (s == FIA_OK) s = fia_v2_read_ints_(c, FIA_V2_KVLENS_, &ints, &nkv);
-    if (s != FIA_OK) return s;
+    if (!fia_v2_read_ints_(c, FIA_V2_QLENS_, &ints, &nq) || !fia_v2_read_ints_(c, FIA_V2_KVLENS_, &ints, &nkv)) return 0;
     c->paged = fia_v2_has_(c, FIA_V2_TABLE_);
-    if (c->in->packed && nq < 0) return fia_v2_bad_(c, FIA_V2_QLENS_, "absent", "packed layouts need it");
-    if (nkv < 0 && (c->paged || c->in->packed)) {
-        return fia_v2_bad_(c, FIA_V2_KVLENS_, "absent", "packed layouts and block_table need it");
-    }
-    if (c->in->packed) {
-        if (nq < 1 && !c->empty) {
-            return fia_v2_bad_int_(c, FIA_V2_QLENS_, nq, "this is its element count, # or more is needed", 1);
-        }
-        if (nkv != nq) return fia_v2_bad_int_(c, FIA_V2_KVLENS_, nkv, count, nq);
+    c->problem->q_lengths = packed ? FIA_LENGTHS_ENDS : FIA_LENGTHS_EACH;
+    c->problem->kv_lengths = packed && !c->paged ? FIA_LENGTHS_ENDS : FIA_LENGTHS_EACH;
+    if (packed && nq < 0) return fia_v2_bad_(c, FIA_V2_QLENS_, "absent", "packed layouts need it");
+    if (nkv < 0 && (c->paged || packed)) return fia_v2_bad_(c, FIA_V2_KVLENS_, "absent", "packed layouts and block_table need it");
+    if (packed) {
         c->B = nq;
-    } else {
-        if (nq >= 0 && c->S1 != 1 && nq != 1 && nq < c->B) return fia_v2_bad_int_(c, FIA_V2_QLENS_, nq, padded, c->B);
-        if (nkv >= 0 && nkv != 1 && nkv < c->B) return fia_v2_bad_int_(c, FIA_V2_KVLENS_, nkv, padded, c->B);
+        if (nq < 1 && !c->empty) return fia_v2_bad_int_(c, "actual_seq_qlen", nq, "this is its element count, # or more is needed", 1, 0);
+        return nkv == nq || fia_v2_bad_int_(c, "actual_seq_kvlen", nkv, same, nq, 0);
     }
-    c->problem->q_lengths = c->in->packed ? FIA_LENGTHS_ENDS : FIA_LENGTHS_EACH;
-    c->problem->kv_lengths = c->in->packed && !c->paged ? FIA_LENGTHS_ENDS : FIA_LENGTHS_EACH;
-    return FIA_OK;
+    if (nq >= 0 && c->S1 != 1 && nq != 1 && nq < c->B) return fia_v2_bad_int_(c, "actual_seq_qlen", nq, padded, c->B, 0);
+    return nkv < 0 || nkv == 1 || nkv >= c->B || fia_v2_bad_int_(c, "actual_seq_kvlen", nkv, padded, c->B, 0);
 }
 
 /* Values of a host list; those of tensors are only there when the job runs. */
-static fia_status fia_v2_check_list_(const fia_v2_call_ *c, int i, const fia_int_list *list, int64_t limit, int ends) {
+static int fia_v2_check_list_(fia_v2_call_ *c, int i, const fia_int_list *list, int64_t limit, int ends) {
     const char *of_query = "element # must lie in 0 .. #, the rows of query";
     const char *of_key = "element # must lie in 0 .. #, the rows of key or block_table";
     const char *name = fia_v2_tensors_[i].name;
@@ -5529,112 +5525,88 @@ static fia_status fia_v2_check_list_(const fia_v2_call_ *c, int i, const fia_int
     for (b = 0; list->data && b < c->B && b < list->count; ++b) {
         const int64_t v = list->data[b];
         const int64_t most = c->listed && i == FIA_V2_KVLENS_ ? c->args->key_list[b].shape[c->in->row] : limit;
-        if (v < 0 || v > most) return fia_refuse_(c->report, name, v, i == FIA_V2_QLENS_ ? of_query : of_key, b, most);
-        if (ends && v < last) {
-            return fia_refuse_(c->report, name, v, "element # of running sums is at least #, the one before", b, last);
-        }
+        if (v < 0 || v > most) return fia_v2_bad_int_(c, name, v, i == FIA_V2_QLENS_ ? of_query : of_key, b, most);
+        if (ends && v < last) return fia_v2_bad_int_(c, name, v, "element # of running sums is at least #, the one before", b, last);
         last = v;
     }
-    return FIA_OK;
+    return 1;
 }
 
-static fia_status fia_v2_check_lists_(const fia_v2_call_ *c) {
-    const fia_v2_args_ *a = c->args;
+static int fia_v2_check_lists_(fia_v2_call_ *c) {
     const fia_problem *p = c->problem;
-    fia_status s = FIA_OK;
+    const int q_ends = p->q_lengths == FIA_LENGTHS_ENDS, kv_ends = p->kv_lengths == FIA_LENGTHS_ENDS;
     if (c->in->packed || c->S1 != 1) { /* one query row that is not packed: without effect */
-        s = fia_v2_check_list_(c, FIA_V2_QLENS_, &a->actual_seq_qlen, c->S1, p->q_lengths == FIA_LENGTHS_ENDS);
+        if (!fia_v2_check_list_(c, FIA_V2_QLENS_, &c->args->actual_seq_qlen, c->S1, q_ends)) return 0;
     }
-    if (s != FIA_OK) return s;
-    return fia_v2_check_list_(c, FIA_V2_KVLENS_, &a->actual_seq_kvlen, c->S2, p->kv_lengths == FIA_LENGTHS_ENDS);
+    return fia_v2_check_list_(c, FIA_V2_KVLENS_, &c->args->actual_seq_kvlen, c->S2, kv_ends);
 }
 
 /* ---- keys and values ---- */
 
 /* A pool of pages by its own rank. The first pool sets how many pages there are. */
-static fia_status fia_v2_lower_pool_(fia_v2_call_ *c, int i, fia_view *view, int64_t *dim) {
+static int fia_v2_lower_pool_(fia_v2_call_ *c, int i, fia_view *view, int64_t *dim) {
     const fia_tensor *t = c->t[i];
     const int64_t rows = c->args->block_size;
     const fia_v2_form_ *f;
-    fia_status s = fia_v2_check_rank_(c, i, 3, 5, "pools have # (BnBsH), 4 (BnNBsD) or # axes (NZ)");
-    if (s != FIA_OK) return s;
+    if (!fia_v2_rank_(c, i, 3, 5, "pools have # (BnBsH), 4 (BnNBsD) or # axes (NZ)")) return 0;
     f = &fia_v2_pools_[t->ndim - 3];
     if (c->n_pages < 0 && t->shape[f->row] != rows) {
-        return fia_refuse_(c->report, "block_size", rows, "pages of key have # rows", t->shape[f->row], 0);
+        return fia_v2_bad_int_(c, "block_size", rows, "pages of key have # rows", t->shape[f->row], 0);
     }
     if (c->n_pages < 0) c->n_pages = t->shape[0];
-    s = fia_v2_check_axis_(c, i, 0, c->n_pages, "key has # pages");
-    if (s == FIA_OK) s = fia_v2_check_axis_(c, i, f->row, rows, "block_size is #");
-    if (s == FIA_OK && f->head >= 0) s = fia_v2_check_heads_(c, i, f->head, c->Nkv);
-    if (s == FIA_OK && t->ndim == 5) {
-        s = fia_v2_check_axis_(c, i, 4, 32 / (int64_t)fia_dtype_bytes(t->dtype),
-                               "pieces of NZ pools have 32 bytes, # elements");
-    }
-    if (s == FIA_OK) s = fia_v2_row_dim_(c, i, f->head >= 0 ? 1 : c->Nkv, dim);
-    if (s != FIA_OK) return s;
-    fia_v2_set_view_(view, t, f, c->Nkv, *dim);
-    if (t->ndim == 5) {
-        if (t->shape[2] > 1) view->piece_elements = (int32_t)*dim;
-        view->piece_bytes = fia_v2_step_(t, 2);
-        *dim = fia_mul_(*dim, t->shape[2]);
-        if (*dim < 0 || *dim > INT32_MAX) return fia_v2_bad_shape_(c, i, 2, "a row has at most # elements", INT32_MAX);
-        if (*dim == 0 && !c->empty) return fia_v2_bad_shape_(c, i, 2, "a row has # piece or more", 1);
-    }
-    return FIA_OK;
+    if (!fia_v2_axis_(c, i, 0, c->n_pages, "key has # pages") || !fia_v2_axis_(c, i, f->row, rows, "block_size is #")) return 0;
+    if (f->head >= 0 && !fia_v2_heads_(c, i, f->head, c->Nkv)) return 0;
+    if (!fia_v2_row_dim_(c, i, f->head >= 0 ? 1 : c->Nkv, dim)) return 0;
+    fia_v2_set_view_(view, t, f, c->Nkv);
+    if (t->ndim < 5) return 1;
+    if (!fia_v2_axis_(c, i, 4, 32 / (int64_t)fia_dtype_bytes(t->dtype), "pieces of NZ pools have 32 bytes, # elements")) return 0;
+    if (t->shape[2] > 1) view->piece_elements = (int32_t)*dim;
+    view->piece_bytes = fia_v2_step_(t, 2);
+    *dim = fia_mul_(*dim, t->shape[2]);
+    if (*dim < 0 || *dim > INT32_MAX) return fia_v2_bad_shape_(c, i, 2, "a row has at most # elements", INT32_MAX);
+    return *dim > 0 || c->empty || fia_v2_bad_shape_(c, i, 2, "a row has # piece or more", 1);
 }
 
-static fia_status fia_v2_lower_paged_(fia_v2_call_ *c, int64_t *key_dim) {
+static int fia_v2_lower_paged_(fia_v2_call_ *c, int64_t *key_dim) {
     const fia_tensor *t = c->t[FIA_V2_TABLE_];
     const int64_t rows = c->args->block_size;
     fia_problem *p = c->problem;
-    fia_status s = fia_v2_check_type_(c, FIA_V2_TABLE_, 1 << FIA_I32, "i32 is needed");
-    if (s == FIA_OK) s = fia_v2_check_rank_(c, FIA_V2_TABLE_, 2, 2, "# axes are needed");
-    if (s == FIA_OK) s = fia_v2_check_sequences_(c, FIA_V2_TABLE_, 0);
-    if (s == FIA_OK) s = fia_v2_check_last_(c, FIA_V2_TABLE_);
-    if (s == FIA_OK && c->B > 1 && t->stride[0] < t->shape[1]) {
-        s = fia_v2_bad_stride_(c, FIA_V2_TABLE_, 0, "rows must lie apart");
+    if (!fia_v2_type_(c, FIA_V2_TABLE_, 1 << FIA_I32, "i32 is needed") || !fia_v2_rank_(c, FIA_V2_TABLE_, 2, 2, "# axes are needed") ||
+        !fia_v2_sequences_(c, FIA_V2_TABLE_, 0) || !fia_v2_last_(c, FIA_V2_TABLE_)) {
+        return 0;
     }
-    if (s == FIA_OK && rows < 1) s = fia_refuse_(c->report, "block_size", rows, "block_table needs # or more", 1, 0);
-    if (s != FIA_OK) return s;
-    c->S2 = fia_mul_(t->shape[1], rows);
-    if (c->S2 < 0) {
-        return fia_refuse_(c->report, "block_size", rows, "times # columns of block_table it overflows", t->shape[1],
-                           0);
-    }
+    if (c->B > 1 && t->stride[0] < t->shape[1]) return fia_v2_bad_stride_(c, FIA_V2_TABLE_, 0, "rows must lie apart");
+    if (rows < 1) return fia_v2_bad_int_(c, "block_size", rows, "block_table needs # or more", 1, 0);
     c->n_pages = -1;
-    s = fia_v2_lower_pool_(c, FIA_V2_KEY_, &p->key, key_dim);
-    if (s == FIA_OK) s = fia_v2_lower_pool_(c, FIA_V2_VALUE_, &p->value, &c->Dv);
+    c->S2 = fia_mul_(t->shape[1], rows);
+    if (c->S2 < 0) return fia_v2_bad_int_(c, "block_size", rows, "times # columns of block_table it overflows", t->shape[1], 0);
+    if (!fia_v2_lower_pool_(c, FIA_V2_KEY_, &p->key, key_dim)) return 0;
     p->keys = FIA_KEYS_PAGED;
     p->table_columns = c->B > 1 ? t->stride[0] : t->shape[1];
     p->page_size = rows;
     p->n_pages = c->n_pages;
-    return s;
+    return fia_v2_lower_pool_(c, FIA_V2_VALUE_, &p->value, &c->Dv);
 }
 
-static fia_status fia_v2_lower_strided_(fia_v2_call_ *c, int64_t *key_dim) {
-    fia_status s = fia_v2_lower_rows_(c, FIA_V2_KEY_, c->Nkv, &c->problem->key, key_dim);
-    if (s == FIA_OK) s = fia_v2_lower_rows_(c, FIA_V2_VALUE_, c->Nkv, &c->problem->value, &c->Dv);
-    if (s != FIA_OK) return s;
+static int fia_v2_lower_strided_(fia_v2_call_ *c, int64_t *key_dim) {
+    if (!fia_v2_lower_rows_(c, FIA_V2_KEY_, c->Nkv, &c->problem->key, key_dim)) return 0;
     c->S2 = c->t[FIA_V2_KEY_]->shape[c->in->row];
     c->problem->kv_packed = c->in->packed;
-    return fia_v2_check_axis_(c, FIA_V2_VALUE_, c->in->row, c->S2, "key has # rows");
+    return fia_v2_lower_rows_(c, FIA_V2_VALUE_, c->Nkv, &c->problem->value, &c->Dv) &&
+           fia_v2_axis_(c, FIA_V2_VALUE_, c->in->row, c->S2, "key has # rows");
 }
 
 /* One tensor of a list, which must fit to those before: same row length and row stride, any number of rows. */
-static fia_status fia_v2_lower_listed_(fia_v2_call_ *c, int i, int64_t b, fia_view *view, int64_t *dim) {
+static int fia_v2_lower_listed_(fia_v2_call_ *c, int i, int64_t b, fia_view *view, int64_t *dim) {
     const fia_tensor *list = i == FIA_V2_KEY_ ? c->args->key_list : c->args->value_list;
     const fia_view before = *view;
-    int64_t first = *dim;
-    fia_status s;
+    const int64_t first = *dim;
     c->t[i] = &list[b];
-    s = fia_v2_need_(c, i, "a list has a tensor for every sequence");
-    if (s == FIA_OK) s = fia_v2_check_tensor_(c, i);
-    if (s == FIA_OK) s = fia_v2_check_same_type_(c, i, list[0].dtype, "tensors of a list have one element type");
-    if (s == FIA_OK) s = fia_v2_lower_rows_(c, i, c->Nkv, view, dim);
-    if (s != FIA_OK || b == 0) return s;
-    if (*dim != first) {
-        return fia_v2_bad_shape_(c, i, c->in->rank - 1, "tensors of a list have one row length, # elements", first);
-    }
+    if (!fia_v2_need_(c, i, "a list has a tensor for every sequence") || !fia_v2_tensor_(c, i)) return 0;
+    if (list[b].dtype != list[0].dtype) return fia_v2_bad_(c, i, fia_dtype_text(list[b].dtype), "a list has one element type");
+    if (!fia_v2_lower_rows_(c, i, c->Nkv, view, dim)) return 0;
+    if (b == 0) return 1;
+    if (*dim != first) return fia_v2_bad_shape_(c, i, c->in->rank - 1, "rows of a list have one length, # elements", first);
     /* The engine counts head strides in stored elements, an int4 tensor in int32. */
     if (view->head_bytes != before.head_bytes && view->dtype == FIA_I4) {
         c->lacks = fia_v2_tensors_[i].name;
@@ -5644,136 +5616,115 @@ static fia_status fia_v2_lower_listed_(fia_v2_call_ *c, int i, int64_t b, fia_vi
     if (list[b].shape[c->in->row] < 2) view->row_bytes = before.row_bytes;
     view->head_bytes = before.head_bytes;
     /* Row strides of tensors with one row are unknown, 0 until the first longer one. */
-    if (before.row_bytes != 0 && view->row_bytes != before.row_bytes) {
-        return fia_v2_bad_stride_(c, i, c->in->row, "tensors of a list have one row stride");
-    }
-    return FIA_OK;
+    return before.row_bytes == 0 || view->row_bytes == before.row_bytes ||
+           fia_v2_bad_stride_(c, i, c->in->row, "tensors of a list have one row stride");
 }
 
-static fia_status fia_v2_lower_lists_(fia_v2_call_ *c, int64_t *key_dim) {
+static int fia_v2_lower_lists_(fia_v2_call_ *c, int64_t *key_dim) {
+    const char *no = "it cannot go with lists of key and value";
     const fia_v2_args_ *a = c->args;
-    const char *list = "it cannot go with lists of key and value", *layout = "lists need a BSH, BSND or BNSD input_layout";
     const int row = c->in->row;
     int64_t b;
-    fia_status s = fia_v2_need_none_(c, FIA_V2_TABLE_, list);
-    if (s == FIA_OK) s = fia_v2_need_none_(c, FIA_V2_QUERY_ROPE_, list);
-    if (s != FIA_OK) return s;
-    if (c->in->sequence < 0) return fia_v2_bad_(c, FIA_V2_KEY_, "a list", layout);
-    for (b = 0; b < c->B && s == FIA_OK; ++b) {
-        s = fia_v2_lower_listed_(c, FIA_V2_KEY_, b, &c->problem->key, key_dim);
-        if (s == FIA_OK) s = fia_v2_lower_listed_(c, FIA_V2_VALUE_, b, &c->problem->value, &c->Dv);
-        if (s == FIA_OK) s = fia_v2_check_axis_(c, FIA_V2_VALUE_, row, a->key_list[b].shape[row], "key has # rows");
-        if (s == FIA_OK) c->S2 = fia_max_(c->S2, a->key_list[b].shape[row]);
+    int ok = fia_v2_need_none_(c, FIA_V2_TABLE_, no) && fia_v2_need_none_(c, FIA_V2_QUERY_ROPE_, no);
+    if (ok && c->in->sequence < 0) ok = fia_v2_bad_(c, FIA_V2_KEY_, "a list", "lists need a BSH, BSND or BNSD input_layout");
+    for (b = 0; b < c->B && ok; ++b) {
+        ok = fia_v2_lower_listed_(c, FIA_V2_KEY_, b, &c->problem->key, key_dim) &&
+             fia_v2_lower_listed_(c, FIA_V2_VALUE_, b, &c->problem->value, &c->Dv) &&
+             fia_v2_axis_(c, FIA_V2_VALUE_, row, a->key_list[b].shape[row], "key has # rows");
+        if (ok) c->S2 = fia_max_(c->S2, a->key_list[b].shape[row]);
     }
     c->problem->keys = FIA_KEYS_LIST;
-    return s;
+    return ok;
 }
 
-static fia_status fia_v2_lower_kv_(fia_v2_call_ *c) {
-    const fia_v2_args_ *a = c->args;
+/* Whether key and value are tensors or lists; of lists the first tensors stand for all. */
+static int fia_v2_find_kv_(fia_v2_call_ *c) {
+    const char *both = "a tensor or a list is allowed, not both";
     const char *length = "this is list_count, # are needed: a tensor for every sequence of query";
-    int64_t key_dim = 0;
-    fia_status s;
+    const fia_v2_args_ *a = c->args;
     c->listed = a->key_list || a->value_list;
     if (c->listed) {
-        s = fia_v2_need_none_(c, FIA_V2_KEY_, "a tensor or a list is allowed, not both");
-        if (s == FIA_OK) s = fia_v2_need_none_(c, FIA_V2_VALUE_, "a tensor or a list is allowed, not both");
-        if (s == FIA_OK && !a->key_list) s = fia_v2_bad_(c, FIA_V2_KEY_, "absent", "value is a list, so must key be");
-        if (s == FIA_OK && !a->value_list) {
-            s = fia_v2_bad_(c, FIA_V2_VALUE_, "absent", "key is a list, so must value be");
-        }
-        if (s != FIA_OK) return s;
-        if (a->list_count != c->B) return fia_v2_bad_int_(c, FIA_V2_KEY_, a->list_count, length, c->B);
-        if (c->B == 0) return FIA_OK;
+        if (!fia_v2_need_none_(c, FIA_V2_KEY_, both) || !fia_v2_need_none_(c, FIA_V2_VALUE_, both)) return 0;
+        if (!a->key_list) return fia_v2_bad_(c, FIA_V2_KEY_, "absent", "value is a list, so must key be");
+        if (!a->value_list) return fia_v2_bad_(c, FIA_V2_VALUE_, "absent", "key is a list, so must value be");
+    }
+    if (a->list_count != (c->listed ? c->B : 0)) return fia_v2_bad_int_(c, "key", a->list_count, length, c->listed ? c->B : 0, 0);
+    if (c->listed && c->B > 0) {
         c->t[FIA_V2_KEY_] = a->key_list;
         c->t[FIA_V2_VALUE_] = a->value_list;
     }
-    if (!c->listed && a->list_count) return fia_v2_bad_int_(c, FIA_V2_KEY_, a->list_count, length, 0);
-    s = fia_v2_need_(c, FIA_V2_KEY_, "it is required");
-    if (s == FIA_OK) s = fia_v2_need_(c, FIA_V2_VALUE_, "it is required");
-    if (s == FIA_OK) {
-        s = fia_v2_check_type_(c, FIA_V2_KEY_, FIA_V2_FLOAT_ | 1 << FIA_I8 | 1 << FIA_I32,
-                               "f32, f16, bf16, i8 or i32 (int4) is allowed");
-    }
-    if (s == FIA_OK) {
-        s = fia_v2_check_same_type_(c, FIA_V2_VALUE_, c->t[FIA_V2_KEY_]->dtype, "the element type of key is needed");
-    }
-    if (s != FIA_OK) return s;
-    if (c->listed) s = fia_v2_lower_lists_(c, &key_dim);
-    else s = c->paged ? fia_v2_lower_paged_(c, &key_dim) : fia_v2_lower_strided_(c, &key_dim);
-    if (s == FIA_OK && key_dim != c->D) {
-        s = fia_v2_bad_int_(c, FIA_V2_KEY_, key_dim,
-                            "this is its row length by num_key_value_heads, query has # by num_query_heads",
-                            c->D);
-    }
-    return s;
+    return 1;
 }
 
-static fia_status fia_v2_lower_rope_(fia_v2_call_ *c) {
-    const fia_dtype query = c->t[FIA_V2_QUERY_]->dtype, key = c->problem->key.dtype;
-    const fia_dtype rope = c->t[FIA_V2_QUERY_ROPE_]->dtype;
-    const char *key_type = "the element type of key is needed, of query_rope where key is quantised";
-    fia_problem *p = c->problem;
+static int fia_v2_lower_kv_(fia_v2_call_ *c) {
+    const int types = FIA_V2_FLOAT_ | 1 << FIA_I8 | 1 << FIA_I32;
+    const char *dims = "this is its row length by num_key_value_heads, query has # by num_query_heads";
     int64_t key_dim = 0;
-    fia_status s;
-    if (!fia_v2_has_(c, FIA_V2_QUERY_ROPE_) && !fia_v2_has_(c, FIA_V2_KEY_ROPE_)) return FIA_OK;
-    s = fia_v2_need_(c, FIA_V2_QUERY_ROPE_, "query_rope and key_rope go together");
-    if (s == FIA_OK) s = fia_v2_need_(c, FIA_V2_KEY_ROPE_, "query_rope and key_rope go together");
-    if (s == FIA_OK) s = fia_v2_check_type_(c, FIA_V2_QUERY_ROPE_, FIA_V2_FLOAT_, "f32, f16 or bf16 is allowed");
-    if (s == FIA_OK && fia_v2_is_(query, FIA_V2_FLOAT_)) {
-        s = fia_v2_check_same_type_(c, FIA_V2_QUERY_ROPE_, query, "the element type of query is needed");
+    int ok;
+    if (!fia_v2_find_kv_(c)) return 0;
+    if (c->listed && c->B == 0) return 1;
+    if (!fia_v2_need_(c, FIA_V2_KEY_, "it is required") || !fia_v2_need_(c, FIA_V2_VALUE_, "it is required") ||
+        !fia_v2_type_(c, FIA_V2_KEY_, types, "f32, f16, bf16, i8 or i32 (int4) is allowed") ||
+        !fia_v2_type_(c, FIA_V2_VALUE_, 1 << c->t[FIA_V2_KEY_]->dtype, "the element type of key is needed")) {
+        return 0;
     }
-    if (s == FIA_OK) {
-        s = fia_v2_check_same_type_(c, FIA_V2_KEY_ROPE_, fia_v2_is_(key, FIA_V2_FLOAT_) ? key : rope, key_type);
-    }
-    if (s == FIA_OK) s = fia_v2_lower_rows_(c, FIA_V2_QUERY_ROPE_, c->Nq, &p->query_rope, &c->Dr);
-    if (s == FIA_OK) s = fia_v2_check_axis_(c, FIA_V2_QUERY_ROPE_, c->in->row, c->S1, "query has # rows");
-    if (s != FIA_OK) return s;
+    if (c->listed) ok = fia_v2_lower_lists_(c, &key_dim);
+    else ok = c->paged ? fia_v2_lower_paged_(c, &key_dim) : fia_v2_lower_strided_(c, &key_dim);
+    return ok && (key_dim == c->D || fia_v2_bad_int_(c, "key", key_dim, dims, c->D, 0));
+}
+
+static int fia_v2_lower_rope_(fia_v2_call_ *c) {
+    const fia_dtype query = c->t[FIA_V2_QUERY_]->dtype, key = c->problem->key.dtype, rope = c->t[FIA_V2_QUERY_ROPE_]->dtype;
+    const int q_types = fia_v2_is_(query, FIA_V2_FLOAT_) ? 1 << query : FIA_V2_FLOAT_;
+    const char *pair = "query_rope and key_rope go together";
+    int64_t key_dim = 0;
+    int ok;
+    if (!fia_v2_has_(c, FIA_V2_QUERY_ROPE_) && !fia_v2_has_(c, FIA_V2_KEY_ROPE_)) return 1;
+    ok = fia_v2_need_(c, FIA_V2_QUERY_ROPE_, pair) && fia_v2_need_(c, FIA_V2_KEY_ROPE_, pair) &&
+         fia_v2_type_(c, FIA_V2_QUERY_ROPE_, q_types, "the element type of query is needed, a float") &&
+         fia_v2_type_(c, FIA_V2_KEY_ROPE_, 1 << (fia_v2_is_(key, FIA_V2_FLOAT_) ? key : rope),
+                      "the element type of key is needed, of query_rope where key is quantised") &&
+         fia_v2_lower_rows_(c, FIA_V2_QUERY_ROPE_, c->Nq, &c->problem->query_rope, &c->Dr) &&
+         fia_v2_axis_(c, FIA_V2_QUERY_ROPE_, c->in->row, c->S1, "query has # rows");
+    if (!ok) return 0;
     if (c->paged) {
-        s = fia_v2_lower_pool_(c, FIA_V2_KEY_ROPE_, &p->key_rope, &key_dim);
+        ok = fia_v2_lower_pool_(c, FIA_V2_KEY_ROPE_, &c->problem->key_rope, &key_dim);
     } else {
-        s = fia_v2_lower_rows_(c, FIA_V2_KEY_ROPE_, c->Nkv, &p->key_rope, &key_dim);
-        if (s == FIA_OK) s = fia_v2_check_axis_(c, FIA_V2_KEY_ROPE_, c->in->row, c->S2, "key has # rows");
+        ok = fia_v2_lower_rows_(c, FIA_V2_KEY_ROPE_, c->Nkv, &c->problem->key_rope, &key_dim) &&
+             fia_v2_axis_(c, FIA_V2_KEY_ROPE_, c->in->row, c->S2, "key has # rows");
     }
-    if (s == FIA_OK && key_dim != c->Dr) {
-        s = fia_v2_bad_int_(c, FIA_V2_KEY_ROPE_, key_dim, "this is its row length, query_rope has #", c->Dr);
-    }
-    return s;
+    return ok && (key_dim == c->Dr || fia_v2_bad_int_(c, "key_rope", key_dim, "this is its row length, query_rope has #", c->Dr, 0));
 }
 
 /* ---- masks, windows, pse_shift, learnable_sink ---- */
 
 /* A term by (sequence, head, row, key) from the axes of a tensor, -1: none. Packed lengths are compared when they run. */
-static fia_status fia_v2_lower_term_(const fia_v2_call_ *c, int i, const int axes[3], fia_mask_view *view) {
+static int fia_v2_lower_term_(fia_v2_call_ *c, int i, const int axes[3], fia_mask_view *view) {
     const char *keys = c->paged ? "the # keys of block_table times block_size must fit" : "the # rows of key must fit";
     const fia_tensor *t = c->t[i];
     const int sequence = axes[0], row = axes[2], key = t->ndim - 1;
-    fia_status s = fia_v2_check_last_(c, i);
-    if (s == FIA_OK && sequence >= 0 && t->shape[sequence] != 1) s = fia_v2_check_sequences_(c, i, sequence);
-    if (s != FIA_OK) return s;
-    if (!c->in->packed) {
-        if (row >= 0 && t->shape[row] < c->S1) {
-            return fia_v2_bad_shape_(c, i, row, "the # rows of query must fit", c->S1);
-        }
-        if (t->shape[key] < c->S2) return fia_v2_bad_shape_(c, i, key, keys, c->S2);
+    if (!fia_v2_last_(c, i)) return 0;
+    if (sequence >= 0 && t->shape[sequence] != 1 && !fia_v2_sequences_(c, i, sequence)) return 0;
+    if (!c->in->packed && row >= 0 && t->shape[row] < c->S1) {
+        return fia_v2_bad_shape_(c, i, row, "the # rows of query must fit", c->S1);
     }
+    if (!c->in->packed && t->shape[key] < c->S2) return fia_v2_bad_shape_(c, i, key, keys, c->S2);
     view->dtype = t->dtype;
     view->rows = row >= 0 ? t->shape[row] : 1;
     view->keys = t->shape[key];
     view->sequence_bytes = fia_v2_step_(t, sequence);
     view->head_bytes = fia_v2_step_(t, axes[1]);
     view->row_bytes = fia_v2_step_(t, row);
-    return FIA_OK;
+    return 1;
 }
 
 /* Modes 0 and 1: (S1, S2), at one query row (B, S2); (B, S1, S2); (B, 1, S1, S2); B may be 1. */
-static fia_status fia_v2_lower_full_mask_(const fia_v2_call_ *c) {
+static int fia_v2_lower_full_mask_(fia_v2_call_ *c) {
     const int rank = c->t[FIA_V2_MASK_]->ndim;
     const int by_sequence = rank > 2 || (c->S1 == 1 && !c->in->packed);
     int axes[3];
-    fia_status s = fia_v2_check_rank_(c, FIA_V2_MASK_, 2, 4, "# to # axes are allowed");
-    if (s == FIA_OK && rank == 4) s = fia_v2_check_axis_(c, FIA_V2_MASK_, 1, 1, "# is needed, masks have no head axis");
-    if (s != FIA_OK) return s;
+    if (!fia_v2_rank_(c, FIA_V2_MASK_, 2, 4, "# to # axes are allowed")) return 0;
+    if (rank == 4 && !fia_v2_axis_(c, FIA_V2_MASK_, 1, 1, "# is needed, masks have no head axis")) return 0;
     axes[0] = by_sequence ? 0 : -1;
     axes[1] = -1;
     axes[2] = rank > 2 || !by_sequence ? rank - 2 : -1;
@@ -5781,138 +5732,117 @@ static fia_status fia_v2_lower_full_mask_(const fia_v2_call_ *c) {
 }
 
 /* Modes 2 to 4: the causal matrix of the operator. Its content is known, so only its shape is looked at. */
-static fia_status fia_v2_check_compressed_(const fia_v2_call_ *c) {
+static int fia_v2_check_compressed_(fia_v2_call_ *c) {
+    const char *why = "sparse_mode 2, 3 and 4 need #, of (1, 1, 2048, 2048)";
     const int rank = c->t[FIA_V2_MASK_]->ndim;
-    fia_status s = fia_v2_check_rank_(c, FIA_V2_MASK_, 2, 4, "# to # axes are allowed");
-    int axis;
-    for (axis = 0; axis < rank && s == FIA_OK; ++axis) {
-        s = fia_v2_check_axis_(c, FIA_V2_MASK_, axis, axis < rank - 2 ? 1 : 2048,
-                               "sparse_mode 2, 3 and 4 need #, of (1, 1, 2048, 2048)");
-    }
-    return s;
+    int axis, ok = fia_v2_rank_(c, FIA_V2_MASK_, 2, 4, "# to # axes are allowed");
+    for (axis = 0; axis < rank && ok; ++axis) ok = fia_v2_axis_(c, FIA_V2_MASK_, axis, axis < rank - 2 ? 1 : 2048, why);
+    return ok;
 }
 
 /* Mode 9: (B, S1, S1), packed: the blocks of all sequences one after another. */
-static fia_status fia_v2_check_tree_(fia_v2_call_ *c) {
-    const char *no = "it cannot go with sparse_mode 9";
+static int fia_v2_check_tree_(fia_v2_call_ *c) {
+    const char *no = "it cannot go with sparse_mode 9", *why = "sparse_mode 9 needs #, the rows of query";
     const int rank = c->in->packed ? 1 : 3;
-    fia_status s = fia_v2_need_none_(c, FIA_V2_PSE_, no);
-    if (s == FIA_OK) s = fia_v2_need_none_(c, FIA_V2_SCALE_OUT_, no);
-    if (s == FIA_OK) s = fia_v2_check_rank_(c, FIA_V2_MASK_, rank, rank, "sparse_mode 9 needs # axes");
-    if (s == FIA_OK && rank == 3) {
-        s = fia_v2_check_sequences_(c, FIA_V2_MASK_, 0);
-        if (s == FIA_OK) s = fia_v2_check_axis_(c, FIA_V2_MASK_, 1, c->S1, "sparse_mode 9 needs #, the rows of query");
-        if (s == FIA_OK) s = fia_v2_check_axis_(c, FIA_V2_MASK_, 2, c->S1, "sparse_mode 9 needs #, the rows of query");
-    }
     c->lacks = "sparse_mode";
     c->lacks_value = "9";
     c->lacks_why = "tree masks are not in this build yet";
-    return s;
+    return fia_v2_need_none_(c, FIA_V2_PSE_, no) && fia_v2_need_none_(c, FIA_V2_SCALE_OUT_, no) &&
+           fia_v2_rank_(c, FIA_V2_MASK_, rank, rank, "sparse_mode 9 needs # axes") &&
+           (rank == 1 || (fia_v2_sequences_(c, FIA_V2_MASK_, 0) && fia_v2_axis_(c, FIA_V2_MASK_, 1, c->S1, why) &&
+                          fia_v2_axis_(c, FIA_V2_MASK_, 2, c->S1, why)));
 }
 
 static int64_t fia_v2_clip_(int64_t tokens) { return fia_max_(INT32_MIN, fia_min_(tokens, INT32_MAX)); }
 
 /* Modes 0 (with a mask) and 4: refuses windows that keep no key of any row. */
-static fia_status fia_v2_lower_window_(const fia_v2_call_ *c) {
+static int fia_v2_lower_window_(fia_v2_call_ *c) {
+    const char *sum = "with next_tokens # no row keeps a key, their sum must be # or more";
+    const char *most = "no row keeps a key, more than # is needed";
     const int64_t pre = fia_v2_clip_(c->args->pre_tokens), next = fia_v2_clip_(c->args->next_tokens);
     const int band = c->args->sparse_mode == 4;
     /* Mode 0 counts from row 0 and key 0, mode 4 from the last ones, where rows and keys change places. */
     const int64_t most_next = band ? c->S2 : c->S1, most_pre = band ? c->S1 : c->S2;
-    if (pre + next < 0) {
-        return fia_refuse_(c->report, "pre_tokens", pre,
-                           "with next_tokens # no row keeps a key, their sum must be # or more", next, 0);
-    }
-    if (next < 0 && most_next > 0 && -next >= most_next) {
-        return fia_refuse_(c->report, "next_tokens", next, "no row keeps a key, more than # is needed", -most_next, 0);
-    }
-    if (pre < 0 && most_pre > 0 && -pre >= most_pre) {
-        return fia_refuse_(c->report, "pre_tokens", pre, "no row keeps a key, more than # is needed", -most_pre, 0);
-    }
+    if (pre + next < 0) return fia_v2_bad_int_(c, "pre_tokens", pre, sum, next, 0);
+    if (next < 0 && most_next > 0 && -next >= most_next) return fia_v2_bad_int_(c, "next_tokens", next, most, -most_next, 0);
+    if (pre < 0 && most_pre > 0 && -pre >= most_pre) return fia_v2_bad_int_(c, "pre_tokens", pre, most, -most_pre, 0);
     c->problem->window_left = pre == INT32_MAX ? FIA_UNBOUNDED : pre;
     c->problem->window_right = next == INT32_MAX ? FIA_UNBOUNDED : next;
     c->problem->align = band ? FIA_ALIGN_BOTTOM_RIGHT : FIA_ALIGN_TOP_LEFT;
-    return FIA_OK;
+    return 1;
 }
 
-static fia_status fia_v2_lower_mask_(fia_v2_call_ *c) {
+static int fia_v2_lower_mask_(fia_v2_call_ *c) {
     const int64_t mode = c->args->sparse_mode;
-    fia_status s;
+    int ok;
     if (!fia_v2_has_(c, FIA_V2_MASK_)) {
-        if (mode == 0) return FIA_OK; /* tokens are without effect */
-        return fia_say_(c->report, FIA_ERR_ARGUMENT, "atten_mask", "absent", 0, "sparse_mode # needs it", mode, 0);
+        if (mode == 0) return 1; /* tokens are without effect */
+        c->status = fia_say_(c->report, FIA_ERR_ARGUMENT, "atten_mask", "absent", 0, "sparse_mode # needs it", mode, 0);
+        return 0;
     }
-    s = fia_v2_check_type_(c, FIA_V2_MASK_, FIA_V2_BYTE_, "bool, i8 or u8 is allowed");
-    if (s == FIA_OK && mode == 9) s = fia_v2_check_tree_(c);
-    else if (s == FIA_OK) s = mode >= 2 ? fia_v2_check_compressed_(c) : fia_v2_lower_full_mask_(c);
-    if (s != FIA_OK || c->keeps_all) return s;
+    if (!fia_v2_type_(c, FIA_V2_MASK_, FIA_V2_BYTE_, "bool, i8 or u8 is allowed")) return 0;
+    if (mode == 9) ok = fia_v2_check_tree_(c);
+    else ok = mode >= 2 ? fia_v2_check_compressed_(c) : fia_v2_lower_full_mask_(c);
+    if (!ok || c->keeps_all) return ok;
     if (mode == 2 || mode == 3) {
         c->problem->causal = 1;
         c->problem->align = mode == 2 ? FIA_ALIGN_TOP_LEFT : FIA_ALIGN_BOTTOM_RIGHT;
     }
-    return mode == 0 || mode == 4 ? fia_v2_lower_window_(c) : FIA_OK;
+    return mode == 0 || mode == 4 ? fia_v2_lower_window_(c) : 1;
 }
 
-static fia_status fia_v2_lower_pse_(const fia_v2_call_ *c) {
+static int fia_v2_lower_pse_(fia_v2_call_ *c) {
     static const int axes[3] = {0, 1, 2};
-    fia_status s;
-    if (!fia_v2_has_(c, FIA_V2_PSE_)) return FIA_OK;
-    s = fia_v2_check_type_(c, FIA_V2_PSE_, FIA_V2_FLOAT_, "f32, f16 or bf16 is allowed");
-    if (s == FIA_OK) s = fia_v2_check_rank_(c, FIA_V2_PSE_, 4, 4, "# axes are needed, (B or 1, Nq, rows, keys)");
-    if (s == FIA_OK) s = fia_v2_check_heads_(c, FIA_V2_PSE_, 1, c->Nq);
-    if (s == FIA_OK) s = fia_v2_lower_term_(c, FIA_V2_PSE_, axes, &c->problem->bias);
-    return s;
+    return !fia_v2_has_(c, FIA_V2_PSE_) || (fia_v2_type_(c, FIA_V2_PSE_, FIA_V2_FLOAT_, "f32, f16 or bf16 is allowed") &&
+                                            fia_v2_rank_(c, FIA_V2_PSE_, 4, 4, "# axes are needed, (B or 1, Nq, rows, keys)") &&
+                                            fia_v2_heads_(c, FIA_V2_PSE_, 1, c->Nq) &&
+                                            fia_v2_lower_term_(c, FIA_V2_PSE_, axes, &c->problem->bias));
 }
 
-static fia_status fia_v2_lower_sink_(const fia_v2_call_ *c) {
-    fia_status s;
-    if (!fia_v2_has_(c, FIA_V2_SINK_)) return FIA_OK;
-    s = fia_v2_check_type_(c, FIA_V2_SINK_, FIA_V2_FLOAT_, "f32, f16 or bf16 is allowed");
-    if (s == FIA_OK) s = fia_v2_check_rank_(c, FIA_V2_SINK_, 1, 1, "# axis is needed");
-    if (s == FIA_OK) s = fia_v2_check_heads_(c, FIA_V2_SINK_, 0, c->Nq);
-    if (s == FIA_OK) s = fia_v2_check_last_(c, FIA_V2_SINK_);
+static int fia_v2_lower_sink_(fia_v2_call_ *c) {
+    if (!fia_v2_has_(c, FIA_V2_SINK_)) return 1;
     c->problem->sinks = c->t[FIA_V2_SINK_]->dtype;
-    return s;
+    return fia_v2_type_(c, FIA_V2_SINK_, FIA_V2_FLOAT_, "f32, f16 or bf16 is allowed") &&
+           fia_v2_rank_(c, FIA_V2_SINK_, 1, 1, "# axis is needed") && fia_v2_heads_(c, FIA_V2_SINK_, 0, c->Nq) &&
+           fia_v2_last_(c, FIA_V2_SINK_);
 }
 
 /* ---- quantisation ---- */
 
 /* Mode 0: one value, (H), or (Nkv, D) with axes of one element anywhere before D. */
-static fia_status fia_v2_lower_channels_(const fia_v2_call_ *c, int i, int64_t dim, fia_scale_view *view) {
+static int fia_v2_lower_channels_(fia_v2_call_ *c, int i, int64_t dim, fia_scale_view *view) {
+    const char *why = "key_quant_mode and value_quant_mode 0 need one value, or # as (H) or (Nkv, D)";
     const fia_tensor *t = c->t[i];
     const int last = t->ndim - 1;
     int axis, head = -1, others = 0;
-    if (fia_v2_numel_(t) == 1) return FIA_OK;
+    if (fia_v2_numel_(t) == 1) return 1;
     for (axis = 0; axis < last; ++axis) {
         if (t->shape[axis] == 1) continue;
         ++others;
         head = axis;
     }
     view->channel_bytes = fia_v2_step_(t, last);
-    if (others == 0 && t->shape[last] == c->Nkv * dim) {
-        view->head_bytes = (ptrdiff_t)dim * view->channel_bytes;
-        return FIA_OK;
-    }
-    view->head_bytes = others == 1 ? fia_v2_step_(t, head) : 0;
-    if (others == 1 && t->shape[last] == dim && t->shape[head] == c->Nkv) return FIA_OK;
-    return fia_v2_bad_shape_(c, i, last,
-                             "key_quant_mode and value_quant_mode 0 need one value, or # as (H) or (Nkv, D)", c->Nkv * dim);
+    view->head_bytes = others ? fia_v2_step_(t, head) : (ptrdiff_t)dim * view->channel_bytes;
+    if (others == 0 && t->shape[last] == c->Nkv * dim) return 1;
+    if (others == 1 && t->shape[last] == dim && t->shape[head] == c->Nkv) return 1;
+    return fia_v2_bad_shape_(c, i, last, why, c->Nkv * dim);
 }
 
 /* Modes 1 (B, S), 3 (B, Nkv, S), 4 (pages, rows), 5 (pages, Nkv, rows). S of packed keys is compared when they run. */
-static fia_status fia_v2_lower_tokens_(fia_v2_call_ *c, int i, int64_t mode, fia_scale_view *view) {
+static int fia_v2_lower_tokens_(fia_v2_call_ *c, int i, int64_t mode, fia_scale_view *view) {
     const fia_tensor *t = c->t[i];
     const int per_head = mode == 3 || mode == 5, paged = mode >= 4;
     const int first = mode == 1 && t->ndim == 3 && t->shape[0] == 1; /* (1, B, S) is (B, S) */
     const int rank = 2 + per_head + first, last = rank - 1;
-    fia_status s = paged ? fia_v2_need_(c, FIA_V2_TABLE_, "key_quant_mode 4 and 5 need it") : FIA_OK;
-    if (s == FIA_OK) s = fia_v2_check_rank_(c, i, rank, rank, "key_quant_mode or value_quant_mode needs # axes");
-    if (s == FIA_OK) {
-        s = paged ? fia_v2_check_axis_(c, i, 0, c->n_pages, "key has # pages") : fia_v2_check_sequences_(c, i, first);
+    if (paged && !fia_v2_need_(c, FIA_V2_TABLE_, "key_quant_mode 4 and 5 need it")) return 0;
+    if (!fia_v2_rank_(c, i, rank, rank, "key_quant_mode or value_quant_mode needs # axes")) return 0;
+    if (per_head && !fia_v2_heads_(c, i, 1, c->Nkv)) return 0;
+    if (paged && !(fia_v2_axis_(c, i, 0, c->n_pages, "key has # pages") &&
+                   fia_v2_axis_(c, i, last, c->args->block_size, "block_size is #"))) {
+        return 0;
     }
-    if (s == FIA_OK && per_head) s = fia_v2_check_heads_(c, i, 1, c->Nkv);
-    if (s == FIA_OK && paged) s = fia_v2_check_axis_(c, i, last, c->args->block_size, "block_size is #");
-    if (s != FIA_OK) return s;
-    if (!c->problem->kv_packed && !paged && t->shape[last] < c->S2) {
+    if (!paged && !fia_v2_sequences_(c, i, first)) return 0;
+    if (!paged && !c->problem->kv_packed && t->shape[last] < c->S2) {
         return fia_v2_bad_shape_(c, i, last, "the # keys of a sequence must fit", c->S2);
     }
     if (c->problem->kv_packed) {
@@ -5920,163 +5850,135 @@ static fia_status fia_v2_lower_tokens_(fia_v2_call_ *c, int i, int64_t mode, fia
         c->lacks_value = "per token of packed keys";
         c->lacks_why = "this needs fia_quant.h and is not in this build yet";
     }
-    view->paged = paged;
+    view->place = paged ? FIA_PLACE_PAGES : FIA_PLACE_ROWS;
     view->sequence_bytes = fia_v2_step_(t, first);
     view->head_bytes = per_head ? fia_v2_step_(t, 1) : 0;
     view->token_bytes = fia_v2_step_(t, last);
-    return FIA_OK;
+    return 1;
 }
 
 /* The scale or offset of key or value; dim: elements of a row of it. */
-static fia_status fia_v2_lower_scale_(fia_v2_call_ *c, int i, int64_t mode, int64_t dim, fia_scale_view *view) {
+static int fia_v2_lower_scale_(fia_v2_call_ *c, int i, int64_t mode, int64_t dim, fia_scale_view *view) {
+    const char *types = "f32 is allowed, f16 and bf16 with key_quant_mode and value_quant_mode 0 and 2";
     const int by_token = mode == 1 || mode >= 3;
-    fia_status s = fia_v2_check_type_(c, i, by_token ? FIA_V2_F32_ : FIA_V2_FLOAT_,
-                                      "f32 is allowed, f16 and bf16 with key_quant_mode and value_quant_mode 0 and 2");
-    if (s != FIA_OK) return s;
+    if (!fia_v2_type_(c, i, by_token ? FIA_V2_F32_ : FIA_V2_FLOAT_, types)) return 0;
     view->dtype = c->t[i]->dtype;
     if (mode == 0) return fia_v2_lower_channels_(c, i, dim, view);
     if (by_token) return fia_v2_lower_tokens_(c, i, mode, view);
-    s = fia_v2_check_rank_(c, i, 1, 1, "key_quant_mode and value_quant_mode 2 need # axis");
-    if (s == FIA_OK) s = fia_v2_check_heads_(c, i, 0, c->Nkv);
     view->head_bytes = fia_v2_step_(c->t[i], 0);
-    return s;
+    return fia_v2_rank_(c, i, 1, 1, "key_quant_mode and value_quant_mode 2 need # axis") && fia_v2_heads_(c, i, 0, c->Nkv);
 }
 
 /* An offset has the element type and the shape of its scale. */
-static fia_status fia_v2_check_offset_(const fia_v2_call_ *c, int i, int scale) {
+static int fia_v2_check_offset_(fia_v2_call_ *c, int i, int scale) {
     const fia_tensor *t = c->t[scale];
     char type[64], rank[64], extent[64];
-    fia_status s;
-    int axis;
+    int axis, ok;
     fia_v2_join_(type, sizeof(type), "the element type is that of ", fia_v2_tensors_[scale].name);
     fia_v2_join_(rank, sizeof(rank), fia_v2_tensors_[scale].name, " has # axes");
     fia_v2_join_(extent, sizeof(extent), fia_v2_tensors_[scale].name, " has #");
-    s = fia_v2_check_same_type_(c, i, t->dtype, type);
-    if (s == FIA_OK) s = fia_v2_check_rank_(c, i, t->ndim, t->ndim, rank);
-    for (axis = 0; axis < t->ndim && s == FIA_OK; ++axis) s = fia_v2_check_axis_(c, i, axis, t->shape[axis], extent);
-    return s;
+    ok = fia_v2_type_(c, i, 1 << t->dtype, type) && fia_v2_rank_(c, i, t->ndim, t->ndim, rank);
+    for (axis = 0; axis < t->ndim && ok; ++axis) ok = fia_v2_axis_(c, i, axis, t->shape[axis], extent);
+    return ok;
 }
 
 /* int8 or int4 key and value under a float query. */
-static fia_status fia_v2_lower_antiquant_(fia_v2_call_ *c) {
+static int fia_v2_lower_antiquant_(fia_v2_call_ *c) {
     const int64_t key = c->args->key_quant_mode, value = c->args->value_quant_mode;
+    const char *modes = "value_quant_mode is #; both are equal, or 0 and 1";
     const char *pair = "dequant_offset_key and dequant_offset_value go together";
     fia_problem *p = c->problem;
-    fia_status s;
-    if (key != value && !(key == 0 && value == 1)) {
-        return fia_refuse_(c->report, "key_quant_mode", key, "value_quant_mode is #; both are equal, or 0 and 1", value,
-                           0);
+    if (key != value && !(key == 0 && value == 1)) return fia_v2_bad_int_(c, "key_quant_mode", key, modes, value, 0);
+    if (!fia_v2_need_(c, FIA_V2_SCALE_K_, "int8 and int4 key needs it") || !fia_v2_need_(c, FIA_V2_SCALE_V_, "int8 and int4 value needs it") ||
+        !fia_v2_lower_scale_(c, FIA_V2_SCALE_K_, key, c->D, &p->key_scale) ||
+        !fia_v2_lower_scale_(c, FIA_V2_SCALE_V_, value, c->Dv, &p->value_scale)) {
+        return 0;
     }
-    s = fia_v2_need_(c, FIA_V2_SCALE_K_, "int8 and int4 key needs it");
-    if (s == FIA_OK) s = fia_v2_need_(c, FIA_V2_SCALE_V_, "int8 and int4 value needs it");
-    if (s == FIA_OK) s = fia_v2_lower_scale_(c, FIA_V2_SCALE_K_, key, c->D, &p->key_scale);
-    if (s == FIA_OK) s = fia_v2_lower_scale_(c, FIA_V2_SCALE_V_, value, c->Dv, &p->value_scale);
-    if (s != FIA_OK || (!fia_v2_has_(c, FIA_V2_OFFSET_K_) && !fia_v2_has_(c, FIA_V2_OFFSET_V_))) return s;
-    s = fia_v2_need_(c, FIA_V2_OFFSET_K_, pair);
-    if (s == FIA_OK) s = fia_v2_need_(c, FIA_V2_OFFSET_V_, pair);
-    if (s == FIA_OK) s = fia_v2_check_offset_(c, FIA_V2_OFFSET_K_, FIA_V2_SCALE_K_);
-    if (s == FIA_OK) s = fia_v2_check_offset_(c, FIA_V2_OFFSET_V_, FIA_V2_SCALE_V_);
-    if (s == FIA_OK) s = fia_v2_lower_scale_(c, FIA_V2_OFFSET_K_, key, c->D, &p->key_offset);
-    if (s == FIA_OK) s = fia_v2_lower_scale_(c, FIA_V2_OFFSET_V_, value, c->Dv, &p->value_offset);
-    return s;
+    if (!fia_v2_has_(c, FIA_V2_OFFSET_K_) && !fia_v2_has_(c, FIA_V2_OFFSET_V_)) return 1;
+    return fia_v2_need_(c, FIA_V2_OFFSET_K_, pair) && fia_v2_need_(c, FIA_V2_OFFSET_V_, pair) &&
+           fia_v2_check_offset_(c, FIA_V2_OFFSET_K_, FIA_V2_SCALE_K_) && fia_v2_check_offset_(c, FIA_V2_OFFSET_V_, FIA_V2_SCALE_V_) &&
+           fia_v2_lower_scale_(c, FIA_V2_OFFSET_K_, key, c->D, &p->key_offset) &&
+           fia_v2_lower_scale_(c, FIA_V2_OFFSET_V_, value, c->Dv, &p->value_offset);
 }
 
 /* query, key, value int8 with a float rope pair (MLA): a scale per query row and head, one each for key and value. */
-static fia_status fia_v2_check_full_quant_(fia_v2_call_ *c) {
-    static const int needed[4] = {FIA_V2_QUERY_ROPE_, FIA_V2_SCALE_Q_, FIA_V2_SCALE_K_, FIA_V2_SCALE_V_};
+static int fia_v2_check_full_quant_(fia_v2_call_ *c) {
+    static const int scales[3] = {FIA_V2_SCALE_Q_, FIA_V2_SCALE_K_, FIA_V2_SCALE_V_};
     static const int barred[3] = {FIA_V2_OFFSET_K_, FIA_V2_OFFSET_V_, FIA_V2_SCALE_OUT_};
+    const char *need = "int8 query needs it", *count = "this is its element count, # is needed";
     const fia_v2_args_ *a = c->args;
     const int axes = c->in->head < 0 ? c->in->rank : c->in->rank - 1; /* those of query without D */
-    fia_status s = fia_v2_check_range_(c, "query_quant_mode", a->query_quant_mode, 3, 3);
-    int i;
-    if (s == FIA_OK) s = fia_v2_check_range_(c, "key_quant_mode", a->key_quant_mode, 0, 0);
-    if (s == FIA_OK) s = fia_v2_check_range_(c, "value_quant_mode", a->value_quant_mode, 0, 0);
-    if (s == FIA_OK) s = fia_v2_check_type_(c, FIA_V2_KEY_, 1 << FIA_I8, "int8 query needs i8");
-    for (i = 0; i < 4 && s == FIA_OK; ++i) {
-        s = fia_v2_need_(c, needed[i], "int8 query needs it");
-        if (s == FIA_OK && i > 0) s = fia_v2_check_type_(c, needed[i], FIA_V2_F32_, "f32 is needed");
-        if (s == FIA_OK && i > 1 && fia_v2_numel_(c->t[needed[i]]) != 1) {
-            s = fia_v2_bad_int_(c, needed[i], fia_v2_numel_(c->t[needed[i]]), "this is its element count, # is needed",
-                                1);
-        }
+    int i, ok = fia_v2_range_(c, "query_quant_mode", a->query_quant_mode, 3, 3) &&
+                fia_v2_range_(c, "key_quant_mode", a->key_quant_mode, 0, 0) &&
+                fia_v2_range_(c, "value_quant_mode", a->value_quant_mode, 0, 0) &&
+                fia_v2_type_(c, FIA_V2_KEY_, 1 << FIA_I8, "int8 query needs i8") && fia_v2_need_(c, FIA_V2_QUERY_ROPE_, need);
+    for (i = 0; i < 3 && ok; ++i) {
+        ok = fia_v2_need_(c, scales[i], need) && fia_v2_type_(c, scales[i], FIA_V2_F32_, "f32 is needed") &&
+             fia_v2_need_none_(c, barred[i], "it cannot go with int8 query");
     }
-    for (i = 0; i < 3 && s == FIA_OK; ++i) s = fia_v2_need_none_(c, barred[i], "it cannot go with int8 query");
-    if (s == FIA_OK) {
-        s = fia_v2_check_rank_(c, FIA_V2_SCALE_Q_, axes, axes, "# axes are needed, those of query without D");
-    }
-    for (i = 0; i < axes && s == FIA_OK; ++i) {
+    ok = ok && fia_v2_count_(c, FIA_V2_SCALE_K_, 1, count) && fia_v2_count_(c, FIA_V2_SCALE_V_, 1, count) &&
+         fia_v2_rank_(c, FIA_V2_SCALE_Q_, axes, axes, "# axes are needed, those of query without D");
+    for (i = 0; i < axes && ok; ++i) {
         const int64_t want = c->in->head < 0 && i == axes - 1 ? c->Nq : c->t[FIA_V2_QUERY_]->shape[i];
-        s = fia_v2_check_axis_(c, FIA_V2_SCALE_Q_, i, want, "query has #");
+        ok = fia_v2_axis_(c, FIA_V2_SCALE_Q_, i, want, "query has #");
     }
     c->lacks = "query";
     c->lacks_value = "i8";
     c->lacks_why = "full int8 attention needs fia_quant.h and is not in this build yet";
-    return s;
+    return ok;
 }
 
-static fia_status fia_v2_lower_quant_(fia_v2_call_ *c) {
-    static const int barred[4] = {FIA_V2_SCALE_K_, FIA_V2_OFFSET_K_, FIA_V2_SCALE_V_, FIA_V2_OFFSET_V_};
-    fia_status s;
-    int i;
+static int fia_v2_lower_quant_(fia_v2_call_ *c) {
+    const char *no = "only int8 and int4 key and value take it";
     if (c->t[FIA_V2_QUERY_]->dtype == FIA_I8) return fia_v2_check_full_quant_(c);
-    s = fia_v2_check_range_(c, "query_quant_mode", c->args->query_quant_mode, 0, 0);
-    if (s == FIA_OK) s = fia_v2_need_none_(c, FIA_V2_SCALE_Q_, "only int8 query takes it");
-    if (s != FIA_OK) return s;
+    if (!fia_v2_range_(c, "query_quant_mode", c->args->query_quant_mode, 0, 0)) return 0;
+    if (!fia_v2_need_none_(c, FIA_V2_SCALE_Q_, "only int8 query takes it")) return 0;
     if (!fia_v2_is_(c->problem->key.dtype, FIA_V2_FLOAT_)) return fia_v2_lower_antiquant_(c);
-    s = fia_v2_check_range_(c, "key_quant_mode", c->args->key_quant_mode, 0, 0);
-    if (s == FIA_OK) s = fia_v2_check_range_(c, "value_quant_mode", c->args->value_quant_mode, 0, 0);
-    for (i = 0; i < 4 && s == FIA_OK; ++i) {
-        s = fia_v2_need_none_(c, barred[i], "only int8 and int4 key and value take it");
-    }
-    return s;
+    return fia_v2_range_(c, "key_quant_mode", c->args->key_quant_mode, 0, 0) &&
+           fia_v2_range_(c, "value_quant_mode", c->args->value_quant_mode, 0, 0) && fia_v2_need_none_(c, FIA_V2_SCALE_K_, no) &&
+           fia_v2_need_none_(c, FIA_V2_SCALE_V_, no) && fia_v2_need_none_(c, FIA_V2_OFFSET_K_, no) &&
+           fia_v2_need_none_(c, FIA_V2_OFFSET_V_, no);
 }
 
 /* int8 output: one multiplier, or one per head and channel whatever the written shape. */
-static fia_status fia_v2_lower_post_quant_(const fia_v2_call_ *c) {
+static int fia_v2_lower_post_quant_(fia_v2_call_ *c) {
+    const char *count = "this is its element count, 1 or # are allowed, num_query_heads rows of value";
     const fia_tensor *t = c->t[FIA_V2_SCALE_OUT_];
     const fia_dtype out = c->args->out_dtype;
     fia_scale_view *view = &c->problem->out_scale;
-    const int64_t all = fia_mul_(c->Nq, c->Dv);
-    fia_status s;
     if (out != FIA_NONE && out != FIA_I8) {
-        return fia_refuse_text_(c->report, "out_dtype", fia_dtype_text(out), "i8 or none is allowed");
+        c->status = fia_refuse_text_(c->report, "out_dtype", fia_dtype_text(out), "i8 or none is allowed");
+        return 0;
     }
     if (!fia_v2_has_(c, FIA_V2_SCALE_OUT_)) {
         if (out == FIA_I8) return fia_v2_bad_(c, FIA_V2_SCALE_OUT_, "absent", "out_dtype i8 needs it");
         return fia_v2_need_none_(c, FIA_V2_OFFSET_OUT_, "it needs quant_scale_out");
     }
-    s = fia_v2_check_type_(c, FIA_V2_SCALE_OUT_, FIA_V2_F32_ | 1 << FIA_BF16, "f32 or bf16 is allowed");
-    if (s == FIA_OK) s = fia_v2_check_contiguous_(c, FIA_V2_SCALE_OUT_);
-    if (s != FIA_OK) return s;
-    if (fia_v2_numel_(t) != 1 && fia_v2_numel_(t) != all) {
-        return fia_v2_bad_int_(c, FIA_V2_SCALE_OUT_, fia_v2_numel_(t),
-                               "this is its element count, 1 or # are allowed, num_query_heads rows of value", all);
-    }
+    if (!fia_v2_type_(c, FIA_V2_SCALE_OUT_, FIA_V2_F32_ | 1 << FIA_BF16, "f32 or bf16 is allowed")) return 0;
+    if (!fia_v2_contiguous_(c, FIA_V2_SCALE_OUT_)) return 0;
+    if (fia_v2_numel_(t) != 1 && !fia_v2_count_(c, FIA_V2_SCALE_OUT_, fia_mul_(c->Nq, c->Dv), count)) return 0;
     view->dtype = t->dtype;
     if (fia_v2_numel_(t) > 1) {
         view->channel_bytes = (ptrdiff_t)fia_dtype_bytes(t->dtype);
         view->head_bytes = (ptrdiff_t)c->Dv * view->channel_bytes;
     }
-    if (!fia_v2_has_(c, FIA_V2_OFFSET_OUT_)) return FIA_OK;
+    if (!fia_v2_has_(c, FIA_V2_OFFSET_OUT_)) return 1;
     c->problem->out_offset = *view;
-    s = fia_v2_check_offset_(c, FIA_V2_OFFSET_OUT_, FIA_V2_SCALE_OUT_);
-    return s == FIA_OK ? fia_v2_check_contiguous_(c, FIA_V2_OFFSET_OUT_) : s;
+    return fia_v2_check_offset_(c, FIA_V2_OFFSET_OUT_, FIA_V2_SCALE_OUT_) && fia_v2_contiguous_(c, FIA_V2_OFFSET_OUT_);
 }
 
 /* ---- outputs ---- */
 
 /* The outputs as contiguous tensors; no LSE: absent. */
-static fia_status fia_v2_make_outputs_(fia_v2_call_ *c) {
+static int fia_v2_make_outputs_(fia_v2_call_ *c) {
     const fia_v2_form_ *f = c->out;
     const int int8_query = c->t[FIA_V2_QUERY_]->dtype == FIA_I8, packed = c->in->packed;
-    fia_dtype dtype = c->t[int8_query ? FIA_V2_QUERY_ROPE_ : FIA_V2_QUERY_]->dtype;
+    const fia_dtype dtype = c->t[int8_query ? FIA_V2_QUERY_ROPE_ : FIA_V2_QUERY_]->dtype;
+    const int64_t rows = packed ? c->S1 : fia_mul_(c->B, c->S1);
     int64_t shape[6] = {0}, lse[4];
-    int64_t elements = fia_mul_(fia_mul_(c->B, c->S1), fia_mul_(c->Nq, c->Dv));
-    if (packed) elements = fia_mul_(c->S1, fia_mul_(c->Nq, c->Dv));
-    if (fia_mul_(elements, 4) < 0) {
+    if (fia_mul_(fia_mul_(fia_mul_(rows, c->Nq), fia_max_(c->Dv, 1)), 4) < 0) {
         return fia_v2_bad_(c, FIA_V2_OUT_, "too large", "its bytes must fit into the address space");
     }
-    if (fia_v2_has_(c, FIA_V2_SCALE_OUT_)) dtype = FIA_I8;
     shape[f->rank - 1] = f->head >= 0 ? c->Dv : c->Nq * c->Dv;
     shape[f->row] = c->S1;
     if (f->sequence >= 0) shape[f->sequence] = c->B;
@@ -6085,59 +5987,48 @@ static fia_status fia_v2_make_outputs_(fia_v2_call_ *c) {
     lse[1] = c->Nq;
     lse[2] = packed ? 1 : c->S1;
     lse[3] = 1;
-    c->made_out = fia_tensor_make(NULL, dtype, f->rank, shape);
+    c->made_out = fia_tensor_make(NULL, fia_v2_has_(c, FIA_V2_SCALE_OUT_) ? FIA_I8 : dtype, f->rank, shape);
     if (c->args->return_softmax_lse) c->made_lse = fia_tensor_make(NULL, FIA_F32, packed ? 3 : 4, lse);
-    return FIA_OK;
+    return 1;
 }
 
 /* A given output has the element type and shape of the one that was made up. */
-static fia_status fia_v2_check_output_(const fia_v2_call_ *c, int i, const fia_tensor *made) {
-    const char *by_scale = " is needed, by quant_scale_out";
+static int fia_v2_check_output_(fia_v2_call_ *c, int i, const fia_tensor *made) {
+    const char *by = made->dtype == FIA_I8 ? " is needed, by quant_scale_out" : " is needed, by query";
+    const fia_tensor *t = c->t[i];
     char allowed[48];
-    fia_status s;
-    int axis;
-    fia_v2_join_(allowed, sizeof(allowed), fia_dtype_text(made->dtype),
-                 made->dtype == FIA_I8 ? by_scale : " is needed, by query");
-    s = fia_v2_check_same_type_(c, i, made->dtype, allowed);
-    if (s == FIA_OK) s = fia_v2_check_rank_(c, i, made->ndim, made->ndim, "# axes are needed");
-    for (axis = 0; axis < made->ndim && s == FIA_OK; ++axis) {
-        s = fia_v2_check_axis_(c, i, axis, made->shape[axis], "query, value and input_layout give #");
-        if (s == FIA_OK && c->t[i]->shape[axis] > 1 && c->t[i]->stride[axis] == 0) {
-            s = fia_v2_bad_stride_(c, i, axis, "elements of an output lie apart");
-        }
+    int axis, ok;
+    fia_v2_join_(allowed, sizeof(allowed), fia_dtype_text(made->dtype), i == FIA_V2_OUT_ ? by : " is needed");
+    ok = fia_v2_type_(c, i, 1 << made->dtype, allowed) && fia_v2_rank_(c, i, made->ndim, made->ndim, "# axes are needed");
+    for (axis = 0; axis < made->ndim && ok; ++axis) {
+        ok = fia_v2_axis_(c, i, axis, made->shape[axis], "query, value and input_layout give #") &&
+             (t->shape[axis] < 2 || t->stride[axis] != 0 || fia_v2_bad_stride_(c, i, axis, "elements of an output lie apart"));
     }
-    return s;
+    return ok;
 }
 
 /* Without any output the contiguous ones are planned; an LSE alone that is left out is not written. */
-static fia_status fia_v2_lower_outputs_(fia_v2_call_ *c) {
+static int fia_v2_lower_outputs_(fia_v2_call_ *c) {
     const fia_tensor *out = c->t[FIA_V2_OUT_], *lse = c->t[FIA_V2_LSE_];
-    const int packed = c->in->packed, want = c->args->return_softmax_lse;
+    const int packed = c->in->packed, want = c->args->return_softmax_lse, has_out = fia_v2_given_(out), has_lse = fia_v2_given_(lse);
+    const char *count = "this is its element count, without return_softmax_lse # or none is allowed";
     fia_problem *p = c->problem;
-    fia_status s = FIA_OK;
-    if (fia_v2_given_(lse) && want) s = fia_v2_check_output_(c, FIA_V2_LSE_, &c->made_lse);
-    if (fia_v2_given_(lse) && !want) {
-        s = fia_v2_check_type_(c, FIA_V2_LSE_, FIA_V2_F32_, "f32 is needed");
-        if (s == FIA_OK && fia_v2_numel_(lse) > 1) {
-            s = fia_v2_bad_int_(c, FIA_V2_LSE_, fia_v2_numel_(lse),
-                                "this is its element count, without return_softmax_lse at most #", 1);
-        }
+    if (has_lse && want && !fia_v2_check_output_(c, FIA_V2_LSE_, &c->made_lse)) return 0;
+    if (has_lse && !want && !(fia_v2_type_(c, FIA_V2_LSE_, FIA_V2_F32_, "f32 is needed") &&
+                              (fia_v2_numel_(lse) == 0 || fia_v2_count_(c, FIA_V2_LSE_, 1, count)))) {
+        return 0;
     }
-    if (s == FIA_OK && fia_v2_given_(out)) {
-        s = fia_v2_check_output_(c, FIA_V2_OUT_, &c->made_out);
-        if (s == FIA_OK) s = fia_v2_check_last_(c, FIA_V2_OUT_);
-    }
-    if (s != FIA_OK) return s;
-    if (fia_v2_given_(out) || fia_v2_given_(lse)) c->made_lse = *lse;
-    if (fia_v2_given_(out)) c->made_out = *out;
-    fia_v2_set_view_(&p->out, &c->made_out, c->out, c->Nq, c->Dv);
+    if (has_out && !(fia_v2_check_output_(c, FIA_V2_OUT_, &c->made_out) && fia_v2_last_(c, FIA_V2_OUT_))) return 0;
+    if (has_out || has_lse) c->made_lse = *lse;
+    if (has_out) c->made_out = *out;
+    fia_v2_set_view_(&p->out, &c->made_out, c->out, c->Nq);
     p->want_lse = want && fia_v2_given_(&c->made_lse);
     if (p->want_lse) {
         p->lse_sequence_bytes = packed ? 0 : fia_v2_step_(&c->made_lse, 0);
         p->lse_head_bytes = fia_v2_step_(&c->made_lse, 1);
         p->lse_row_bytes = fia_v2_step_(&c->made_lse, packed ? 0 : 2);
     }
-    return FIA_OK;
+    return 1;
 }
 
 /* ---- lengths of a run ---- */
@@ -6156,16 +6047,14 @@ static int64_t fia_v2_length_(const fia_ints *x, int32_t form, int64_t i, int64_
     return start < 0 || end < start ? -1 : end - start;
 }
 
-static fia_status fia_v2_set_lengths_(const fia_v2_call_ *c, const fia_problem *p, fia_io *io) {
+static int fia_v2_set_lengths_(fia_v2_call_ *c, const fia_problem *p, fia_io *io) {
     const fia_v2_args_ *a = c->args;
     int64_t nq, nkv;
-    fia_status s = fia_v2_read_ints_(c, FIA_V2_QLENS_, &io->q_lens, &nq);
-    if (s == FIA_OK) s = fia_v2_read_ints_(c, FIA_V2_KVLENS_, &io->kv_lens, &nkv);
-    if (s != FIA_OK) return s;
+    if (!fia_v2_read_ints_(c, FIA_V2_QLENS_, &io->q_lens, &nq) || !fia_v2_read_ints_(c, FIA_V2_KVLENS_, &io->kv_lens, &nkv)) return 0;
     io->q_lens.broadcast = !p->q_packed && nq == 1;
     io->kv_lens.broadcast = !p->q_packed && nkv == 1;
     if (!p->q_packed && p->max_q_len == 1) memset(&io->q_lens, 0, sizeof(io->q_lens)); /* without effect */
-    if (p->keys != FIA_KEYS_LIST) return FIA_OK;
+    if (p->keys != FIA_KEYS_LIST) return 1;
     io->kv_rows.data = &a->key_list[0].shape[c->in->row];
     io->kv_rows.dtype = FIA_I64;
     io->kv_rows.stride_bytes = (ptrdiff_t)sizeof(fia_tensor);
@@ -6176,7 +6065,7 @@ static fia_status fia_v2_set_lengths_(const fia_v2_call_ *c, const fia_problem *
         io->value_head_strides = io->kv_rows;
         io->value_head_strides.data = &a->value_list[0].stride[c->in->head];
     }
-    return FIA_OK;
+    return 1;
 }
 
 /* Whether the window leaves a query row without keys; an int8 output with an offset is refused then. */
@@ -6188,7 +6077,7 @@ static int fia_v2_leaves_row_(const fia_v2_args_ *a, int64_t L1, int64_t L2) {
 }
 
 /* Rules that tie lengths to other arguments than their own tensor; the engine knows none of them. */
-static fia_status fia_v2_check_values_(const fia_v2_call_ *c, const fia_problem *p, const fia_io *io) {
+static int fia_v2_check_values_(fia_v2_call_ *c, const fia_problem *p, const fia_io *io) {
     static const int scales[2] = {FIA_V2_SCALE_K_, FIA_V2_SCALE_V_};
     const fia_v2_args_ *a = c->args;
     const int keeps_all = !p->q_packed && p->max_q_len == 1 && p->rope_dim == 0;
@@ -6201,16 +6090,16 @@ static fia_status fia_v2_check_values_(const fia_v2_call_ *c, const fia_problem 
         const int64_t L2 = fia_v2_length_(&io->kv_lens, p->kv_lengths, b, p->max_kv_len);
         if (L1 < 0 || L2 < 0 || L1 > p->max_q_len || L2 > p->max_kv_len) continue;
         if (offset && L1 > 0 && fia_v2_leaves_row_(a, L1, L2)) {
-            return fia_say_(c->report, FIA_ERR_ARGUMENT, "quant_offset_out", "given", 0,
-                            "it cannot go with sparse_mode, pre_tokens and next_tokens that leave a row without keys, as in sequence #", b, 0);
+            c->status = fia_say_(c->report, FIA_ERR_ARGUMENT, "quant_offset_out", "given", 0,
+                                 "sparse_mode, pre_tokens and next_tokens must leave every row a key, not so in sequence #", b, 0);
+            return 0;
         }
         for (k = a->key_quant_mode == 0; tokens && k < 2; ++k) {
-            const fia_tensor *t = c->t[scales[k]];
-            if (t->shape[t->ndim - 1] >= L2) continue;
-            return fia_v2_bad_shape_(c, scales[k], t->ndim - 1, "the # keys of a sequence must fit", L2);
+            const int last = c->t[scales[k]]->ndim - 1;
+            if (c->t[scales[k]]->shape[last] < L2) return fia_v2_bad_shape_(c, scales[k], last, "the # keys of a sequence must fit", L2);
         }
     }
-    return FIA_OK;
+    return 1;
 }
 
 /* ---- the whole call ---- */
@@ -6234,32 +6123,20 @@ static void fia_v2_set_sizes_(const fia_v2_call_ *c) {
 /* Checks every argument and fills the problem. FIA_ERR_NOT_IN_BUILD: all is right, but the CPU engine cannot do it. */
 static fia_status fia_v2_lower_(fia_v2_call_ *c, const fia_v2_args_ *args, fia_problem *problem, fia_report *report) {
     fia_io io;
-    fia_status s;
     fia_problem_init(problem);
     fia_v2_begin_(c, args, problem, report);
-    s = fia_v2_check_attributes_(c);
-    if (s == FIA_OK) s = fia_v2_find_layout_(c);
-    if (s == FIA_OK) s = fia_v2_lower_query_(c);
-    if (s == FIA_OK) s = fia_v2_lower_counts_(c);
-    if (s == FIA_OK) s = fia_v2_lower_kv_(c);
-    if (s == FIA_OK) s = fia_v2_check_lists_(c);
-    if (s == FIA_OK) s = fia_v2_lower_rope_(c);
-    if (s == FIA_OK) s = fia_v2_lower_mask_(c);
-    if (s == FIA_OK) s = fia_v2_lower_pse_(c);
-    if (s == FIA_OK) s = fia_v2_lower_sink_(c);
-    if (s == FIA_OK) s = fia_v2_lower_quant_(c);
-    if (s == FIA_OK) s = fia_v2_lower_post_quant_(c);
-    if (s == FIA_OK) s = fia_v2_make_outputs_(c);
-    if (s == FIA_OK) s = fia_v2_lower_outputs_(c);
-    if (s != FIA_OK) return s;
+    if (!fia_v2_check_attributes_(c) || !fia_v2_find_layout_(c) || !fia_v2_lower_query_(c) || !fia_v2_lower_counts_(c) ||
+        !fia_v2_lower_kv_(c) || !fia_v2_check_lists_(c) || !fia_v2_lower_rope_(c) || !fia_v2_lower_mask_(c) ||
+        !fia_v2_lower_pse_(c) || !fia_v2_lower_sink_(c) || !fia_v2_lower_quant_(c) || !fia_v2_lower_post_quant_(c) ||
+        !fia_v2_make_outputs_(c) || !fia_v2_lower_outputs_(c)) {
+        return c->status;
+    }
     fia_v2_set_sizes_(c);
     if (!c->empty && !fia_v2_has_(c, FIA_V2_QLENS_) && !fia_v2_has_(c, FIA_V2_KVLENS_)) { /* all lengths are known */
         fia_io_init(&io);
-        s = fia_v2_set_lengths_(c, problem, &io);
-        if (s == FIA_OK) s = fia_v2_check_values_(c, problem, &io);
+        if (!fia_v2_set_lengths_(c, problem, &io) || !fia_v2_check_values_(c, problem, &io)) return c->status;
     }
-    if (s == FIA_OK && c->lacks) s = fia_lacks_(report, c->lacks, c->lacks_value, c->lacks_why);
-    return s;
+    return c->lacks ? fia_lacks_(report, c->lacks, c->lacks_value, c->lacks_why) : FIA_OK;
 }
 
 /* ---- digest ---- */
@@ -6380,7 +6257,7 @@ static fia_status fia_v2_refuse_change_(const fia_plan *plan, const fia_v2_args_
 /* ---- addresses ---- */
 
 /* First and one past the last byte; 1 where the tensor leaves no byte between them out. */
-static int fia_v2_range_(const fia_tensor *t, uintptr_t *first, uintptr_t *end) {
+static int fia_v2_bytes_(const fia_tensor *t, uintptr_t *first, uintptr_t *end) {
     const ptrdiff_t bytes = (ptrdiff_t)fia_dtype_bytes(t->dtype);
     ptrdiff_t low = 0, high = bytes;
     int i;
@@ -6398,60 +6275,55 @@ static int fia_v2_range_(const fia_tensor *t, uintptr_t *first, uintptr_t *end) 
 static int fia_v2_overlap_(const fia_tensor *a, const fia_tensor *b) {
     uintptr_t a0, a1, b0, b1;
     if (!a->data || !b->data || fia_v2_numel_(a) == 0 || fia_v2_numel_(b) == 0) return 0;
-    return fia_v2_range_(a, &a0, &a1) && fia_v2_range_(b, &b0, &b1) && a0 < b1 && b0 < a1;
+    return fia_v2_bytes_(a, &a0, &a1) && fia_v2_bytes_(b, &b0, &b1) && a0 < b1 && b0 < a1;
 }
 
 /* A tensor with elements has data, aligned, and no output lies over it. */
-static fia_status fia_v2_check_address_(const fia_v2_call_ *c, int i) {
+static int fia_v2_check_address_(fia_v2_call_ *c, int i) {
+    const char *aligned = "this is its misalignment, data lies at a multiple of #";
     const fia_tensor *t = c->t[i];
     const int64_t bytes = (int64_t)fia_dtype_bytes(t->dtype);
+    int64_t off;
     char value[48];
     int out;
-    if (!fia_v2_given_(t) || fia_v2_numel_(t) == 0) return FIA_OK;
+    if (!fia_v2_given_(t) || fia_v2_numel_(t) == 0) return 1;
     if (!t->data) return fia_v2_bad_(c, i, "NULL", "it has elements and needs data");
-    if ((uintptr_t)t->data % (uintptr_t)bytes) {
-        return fia_v2_bad_int_(c, i, (int64_t)((uintptr_t)t->data % (uintptr_t)bytes),
-                               "this is its misalignment, data lies at a multiple of #", bytes);
-    }
+    off = (int64_t)((uintptr_t)t->data % (uintptr_t)bytes);
+    if (off) return fia_v2_bad_int_(c, fia_v2_tensors_[i].name, off, aligned, bytes, 0);
     for (out = FIA_V2_OUT_; out <= FIA_V2_LSE_ && out != i; ++out) {
         if (!fia_v2_overlap_(c->t[out], t)) continue;
         fia_v2_join_(value, sizeof(value), "laid over ", fia_v2_tensors_[i].name);
         return fia_v2_bad_(c, out, value, "outputs share no byte with another tensor");
     }
-    return FIA_OK;
+    return 1;
 }
 
 /* The plan is this door's, the call is the planned one, the addresses are usable. */
-static fia_status fia_v2_check_run_(fia_v2_call_ *c, const fia_plan *plan, const fia_v2_args_ *args,
-                                    fia_report *report) {
-    fia_status s;
+static fia_status fia_v2_check_run_(fia_v2_call_ *c, const fia_plan *plan, const fia_v2_args_ *args, fia_report *report) {
+    const char *version = "this is its version, the library's is #", *op = "this is its operator, # is needed";
     int64_t b;
-    int i;
+    int i, ok;
     if (!plan) return fia_refuse_text_(report, "plan", "NULL", "a plan is needed");
     if (!args) return fia_refuse_text_(report, "args", "NULL", "arguments are needed");
-    if (plan->version != FIA_VERSION) {
-        return fia_refuse_(report, "plan", plan->version, "this is its version, the library's is #", FIA_VERSION, 0);
-    }
-    if (plan->op != 1) return fia_refuse_(report, "plan", plan->op, "this is its operator, # is needed", 1, 0);
+    if (plan->version != FIA_VERSION) return fia_refuse_(report, "plan", plan->version, version, FIA_VERSION, 0);
+    if (plan->op != 1) return fia_refuse_(report, "plan", plan->op, op, 1, 0);
     if (plan->digest != fia_v2_digest_(&plan->problem, args, &args->attention_out, &args->softmax_lse)) {
         return fia_v2_refuse_change_(plan, args, report);
     }
     fia_v2_begin_(c, args, NULL, report);
-    s = fia_v2_find_layout_(c);
-    for (i = 0; i < FIA_V2_TENSORS_ && s == FIA_OK; ++i) s = fia_v2_check_address_(c, i);
-    for (b = 0; b < fia_v2_list_length_(&plan->problem, args) && s == FIA_OK; ++b) {
+    ok = fia_v2_find_layout_(c);
+    for (i = 0; i < FIA_V2_TENSORS_ && ok; ++i) ok = fia_v2_check_address_(c, i);
+    for (b = 0; b < fia_v2_list_length_(&plan->problem, args) && ok; ++b) {
         c->t[FIA_V2_KEY_] = &args->key_list[b];
         c->t[FIA_V2_VALUE_] = &args->value_list[b];
-        s = fia_v2_check_address_(c, FIA_V2_KEY_);
-        if (s == FIA_OK) s = fia_v2_check_address_(c, FIA_V2_VALUE_);
+        ok = fia_v2_check_address_(c, FIA_V2_KEY_) && fia_v2_check_address_(c, FIA_V2_VALUE_);
     }
-    return s;
+    return c->status;
 }
 
 /* The io of a call that fia_v2_check_run_ let through. */
-static fia_status fia_v2_make_io_(const fia_v2_call_ *c, const fia_problem *p, fia_io *io) {
+static fia_status fia_v2_make_io_(fia_v2_call_ *c, const fia_problem *p, fia_io *io) {
     const fia_v2_args_ *a = c->args;
-    fia_status s;
     fia_io_init(io);
     io->n_sequences = 0;
     if (fia_v2_numel_(&a->query) == 0) return fia_ok_(c->report);
@@ -6479,9 +6351,7 @@ static fia_status fia_v2_make_io_(const fia_v2_call_ *c, const fia_problem *p, f
     io->out_scale = a->quant_scale_out.data;
     io->out_offset = a->quant_offset_out.data;
     io->stream = a->stream;
-    s = fia_v2_set_lengths_(c, p, io);
-    if (s == FIA_OK) s = fia_v2_check_values_(c, p, io);
-    return s == FIA_OK ? fia_ok_(c->report) : s;
+    return fia_v2_set_lengths_(c, p, io) && fia_v2_check_values_(c, p, io) ? fia_ok_(c->report) : c->status;
 }
 
 /* ---- the door ---- */
@@ -6607,7 +6477,9 @@ FIA_API fia_status fia_fused_infer_attention_score_v2_run(const fia_plan *plan,
     if (plan->on_backend) {
         const fia_backend *backend = fia_context_or_default_(plan->context)->backend;
         (void)fia_ok_(report);
-        return backend->run("fused_infer_attention_score_v2", plan, args, workspace, workspace_bytes, report);
+        s = backend->run("fused_infer_attention_score_v2", plan, args, workspace, workspace_bytes, report);
+        if (report) report->status = s;
+        return s;
     }
     s = fia_v2_make_io_(&c, &plan->problem, &io);
     if (s != FIA_OK || fia_v2_numel_(&args->query) == 0) return s;

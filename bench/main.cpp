@@ -23,8 +23,9 @@ namespace {
 
 constexpr int kRepetitions = 7; // the median counts
 constexpr double kRepetitionSeconds = 0.05;
-constexpr double kDrift = 0.2; // a share is marked where its two limits differ by more,
-constexpr double kBusy = 1.6;  // or two threads have less than this multiple of the FMA peak of one: others use the machine
+// A share is marked as noisy where its two limits differ by more than kDrift, or wall time from CPU time; or where two
+// threads have less than kBusy times the FMA peak of one, because others use the machine.
+constexpr double kDrift = 0.2, kBusy = 1.6;
 const char *const kQuick = "D1-8k/f16/(head|token)/cold|P1-2k-d128/f16";
 
 // ---- what the benchmarks share ----
@@ -66,7 +67,8 @@ int lanes_of_bodies() {
 
 struct Row {
     const Case *c;
-    double seconds;
+    double seconds; // one thread: CPU time, so that a preemption by others does not count; two: wall time
+    bool noisy;
 };
 
 // Collects the rows of a group and prints them when the limits that follow it are known.
@@ -102,10 +104,12 @@ void Table::ReportRuns(const std::vector<Run> &runs) {
     }
     for (const Run &run : runs) {
         if (run.aggregate_name != "median") continue;
-        double seconds = run.GetAdjustedRealTime() / benchmark::GetTimeUnitMultiplier(run.time_unit);
+        double unit = benchmark::GetTimeUnitMultiplier(run.time_unit);
+        double wall = run.GetAdjustedRealTime() / unit, cpu = run.GetAdjustedCPUTime() / unit;
         auto found = cases_.find(name);
-        if (found != cases_.end()) group_.push_back({found->second, seconds});
-        else std::printf("%s: %.0f ns\n", name.c_str(), seconds * 1e9);
+        if (found == cases_.end()) std::printf("%s: %.0f ns\n", name.c_str(), cpu * 1e9);
+        else if (found->second->threads == 1) group_.push_back({found->second, cpu, wall > (1 + kDrift) * cpu});
+        else group_.push_back({found->second, wall, false});
         std::fflush(stdout);
     }
 }
@@ -148,7 +152,7 @@ void Table::print_row(const Row &row) {
     double read_seconds = c.shape.decode ? c.kv_bytes() / read_limit * 1e-9 : 0;
     bool by_read = read_seconds > fma_seconds;
     const double *both = by_read ? read : fma;
-    bool noisy = std::fabs(both[0] - both[1]) > kDrift * std::max(both[0], both[1]);
+    bool noisy = row.noisy || std::fabs(both[0] - both[1]) > kDrift * std::max(both[0], both[1]);
     if (c.threads > 1) noisy = noisy || std::min(fma[0], fma[1]) < kBusy * std::max(before_.fma[0], after.fma[0]);
     std::string limit = by_read ? number("read %.1f GB/s", read_limit) : number("FMA %.0f GFLOP/s", fma_limit);
     std::string times; // against the row of one thread, which stands in the same group

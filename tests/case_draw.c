@@ -105,11 +105,10 @@ static void draw_lengths(test_case *c, const case_limits *limits) {
         d->q_len[b] = q;
         d->kv_len[b] = kv > most ? most : kv;
     }
-    if (d->B && case_chance(random, 4)) {
+    if (case_chance(random, 4)) { /* longer than 32 chunks; the first sequence stays when others are dropped */
         int64_t grid = 32 * limits->chunk;
-        b = case_between(random, 0, d->B - 1);
-        if (most > grid) d->kv_len[b] = log_between(random, grid + 1, most);
-        d->q_len[b] = log_between(random, 1, 12);
+        if (most > grid) d->kv_len[0] = log_between(random, grid + 1, most);
+        d->q_len[0] = log_between(random, 1, 12);
     }
 }
 
@@ -197,6 +196,22 @@ static void fit_work(test_case *c, const case_limits *limits) {
 }
 
 /* ---- forms ---- */
+
+/* One row of one sequence over many chunks and few workers, heads side by side: cut at chunks across all heads. */
+static void draw_lone_decode(test_case *c, const case_limits *limits) {
+    static const int forms[] = {CASE_KEYS_TOKEN_MAJOR, CASE_KEYS_BNBSH, CASE_KEYS_PACKED};
+    case_random *random = &c->random;
+    case_draw *d = &c->draw;
+    int64_t most = limits->most_keys < 40 * limits->chunk ? limits->most_keys : 40 * limits->chunk;
+    d->B = 1;
+    d->q_len[0] = 1;
+    d->kv_len[0] = case_between(random, most / 4, most);
+    d->Hkv = (int32_t)case_between(random, 2, 4);
+    d->G = (int32_t)case_between(random, 1, 4);
+    d->keys = d->value_keys = forms[case_between(random, 0, 2)];
+    d->broadcast = d->negative = 0;
+    while (case_work(c) > (double)limits->most_work) shrink_row(c);
+}
 
 static int64_t longest(const int64_t *lens, int64_t n) {
     int64_t most = 0, i;
@@ -357,7 +372,7 @@ static void draw_run(test_case *c, const case_limits *limits) {
 }
 
 void case_draw_only(test_case *c, uint64_t seed, const case_limits *limits, const case_hook *hook) {
-    int i;
+    int i, lone;
     memset(c, 0, sizeof *c);
     c->seed = seed;
     c->random.state = case_mix(seed ^ 0x5eed);
@@ -366,10 +381,17 @@ void case_draw_only(test_case *c, uint64_t seed, const case_limits *limits, cons
     draw_forms(c);
     draw_lengths(c, limits);
     fit_work(c, limits);
+    lone = case_chance(&c->random, 6);
+    if (lone) draw_lone_decode(c, limits);
     draw_rooms(c);
     draw_positions(c);
     draw_modifiers(c);
     draw_run(c, limits);
+    if (lone) {
+        c->draw.max_workers = (int)case_between(&c->random, 2, 4);
+        c->draw.n_workers = (int)case_between(&c->random, 1, c->draw.max_workers);
+        c->draw.pin_family = FIA_FAMILY_AUTO;
+    }
     if (!hook || !hook->limit) return;
     hook->limit(c);
     for (i = 0; i < 100 && case_work(c) > (double)limits->most_work; ++i) {

@@ -321,7 +321,7 @@ typedef struct checker {
 /* What rounding in f32 may do to a row: its logits went through numbers as large as mass and reach, in sums whose
  * roundings may all go one way, and values cancel. */
 static double estimate(const case_draw *d, const oracle_row_info *info) {
-    double logit = (info->mass + info->reach / 2) * (4 + (d->D + d->Dr) / 64.0);
+    double logit = (info->mass + info->reach / 2) * (8 + (d->D + d->Dr) / 32.0);
     return ldexp(16 + logit, -24) * (info->spread > 1 ? info->spread : 1);
 }
 

@@ -168,6 +168,9 @@ static void a_taken_call_never_reaches_the_cpu(void **state) {
     assert_non_null(strstr(text, "ext_taking"));
     workspace = (char *)malloc(plan.workspace_bytes);
     assert_non_null(workspace);
+    assert_int_equal(fia_fused_infer_attention_score_v2_run(&plan, &c.args, workspace, plan.workspace_bytes - 1, NULL, &report),
+                     FIA_ERR_ARGUMENT);
+    assert_int_equal(seen.runs, 0);
     for (i = 0; i < 2; ++i)
         assert_int_equal(fia_fused_infer_attention_score_v2_run(&plan, &c.args, workspace, plan.workspace_bytes, NULL, &report), FIA_OK);
     assert_int_equal(seen.runs, 2);

@@ -94,7 +94,7 @@ static inline int ext_scale_kind(test_case *c) {
 static inline void ext_scale_place(const test_case *c, const fia_scale_view *view, const oracle_sequence *s, int64_t j, int64_t *outer,
                             int64_t *token) {
     const fia_problem *p = &c->problem;
-    if (view->paged) {
+    if ((view->place == FIA_PLACE_PAGES)) {
         *outer = c->io.block_table[s->index * p->table_columns + j / p->page_size];
         *token = j % p->page_size;
     } else {
@@ -143,7 +143,7 @@ static inline const void *ext_scale(test_case *c, fia_scale_view *view, int kind
     int64_t i, bytes;
     char *data;
     view->dtype = dtypes[case_between(&c->random, 0, 2)];
-    view->paged = paged;
+    view->place = paged ? FIA_PLACE_PAGES : FIA_PLACE_ROWS;
     bytes = (int64_t)fia_dtype_bytes(view->dtype);
     view->channel_bytes = kind == EXT_PER_CHANNEL ? bytes : 0;
     view->token_bytes = per_token ? bytes : 0;

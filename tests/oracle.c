@@ -287,11 +287,11 @@ static double dequantise(double x, const fia_scale_view *scale, const void *scal
     key_place place = find_key(call, s, j);
     int64_t packed_row = s->kv_start + j;
     if (offset->dtype) {
-        x += offset->paged ? scale_at(offset, offset_data, place.outer, h, place.row, i)
+        x += (offset->place == FIA_PLACE_PAGES) ? scale_at(offset, offset_data, place.outer, h, place.row, i)
                            : scale_at(offset, offset_data, call->problem->kv_packed ? 0 : s->index, h, packed_row, i);
     }
     if (scale->dtype) {
-        x *= scale->paged ? scale_at(scale, scale_data, place.outer, h, place.row, i)
+        x *= (scale->place == FIA_PLACE_PAGES) ? scale_at(scale, scale_data, place.outer, h, place.row, i)
                           : scale_at(scale, scale_data, call->problem->kv_packed ? 0 : s->index, h, packed_row, i);
     }
     return x;

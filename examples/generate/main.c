@@ -263,6 +263,7 @@ static int generate(run *r, error *e) {
         for (n = r->seq[s].n_prompt; n < r->seq[s].n; ++n) print_token(r, r->seq[s].ids[n]);
         putchar('\n');
     }
+    fflush(stdout);
     return 0;
 }
 
