@@ -886,6 +886,10 @@ FIA_API size_t fia_dtype_bytes(fia_dtype dtype) {
  * SSE and NEON 4; FIA_SCALAR plain C of any of the three. Every other room is written on these operations alone.
  * min/max and comparisons with NaN: fia_vf_max_(a, b) may return either operand, so put what may be NaN second. */
 
+#ifdef __cplusplus
+} /* SIMDe brings templates */
+#endif
+
 #if defined(FIA_SCALAR)
 #define FIA_LANES FIA_SCALAR
 #if FIA_LANES != 4 && FIA_LANES != 8 && FIA_LANES != 16
@@ -917,6 +921,10 @@ FIA_API size_t fia_dtype_bytes(fia_dtype dtype) {
 #endif
 #endif
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 #ifndef FIA_TARGET
 #if defined(FIA_SCALAR)
 #define FIA_TARGET scalar
@@ -931,6 +939,11 @@ FIA_API size_t fia_dtype_bytes(fia_dtype dtype) {
 #else
 #define FIA_TARGET x86_64
 #endif
+#endif
+
+/* fia_vf_pin_ keeps a loaded vector in its register, where gcc would repeat the load in every use; clang does so by itself. */
+#if defined(__GNUC__) && !defined(__clang__)
+#define FIA_GCC_ 1
 #endif
 
 #define FIA_SIGN_BIT_ 0x80000000u
@@ -1262,7 +1275,7 @@ FIA_INLINE_ void fia_vf_transpose_(fia_vf_ *v) {
     }
 }
 FIA_INLINE_ void fia_vf_pin_(fia_vf_ *a) {
-#if defined(__GNUC__)
+#if defined(FIA_GCC_)
     __asm__("" : "+v"(*a));
 #else
     (void)a;
@@ -1358,7 +1371,7 @@ FIA_INLINE_ void fia_vf_transpose_(fia_vf_ *v) {
     }
 }
 FIA_INLINE_ void fia_vf_pin_(fia_vf_ *a) {
-#if defined(__GNUC__)
+#if defined(FIA_GCC_)
     __asm__("" : "+x"(*a));
 #else
     (void)a;
@@ -1477,9 +1490,9 @@ FIA_INLINE_ void fia_vf_transpose_(fia_vf_ *v) {
     v[3] = simde_mm_movehl_ps(d, b);
 }
 FIA_INLINE_ void fia_vf_pin_(fia_vf_ *a) {
-#if defined(__GNUC__) && defined(FIA_NEON_)
+#if defined(FIA_GCC_) && defined(FIA_NEON_)
     __asm__("" : "+w"(*a));
-#elif defined(__GNUC__)
+#elif defined(FIA_GCC_)
     __asm__("" : "+x"(*a));
 #else
     (void)a;
@@ -2048,7 +2061,7 @@ static void fia_modify_scores_(const fia_row_block_ *rb, int64_t first_key, cons
  * Per (row, key) every variant adds along i in the same order; per row keys enter sums and outputs in ascending order. */
 
 #if defined(__clang__)
-#define FIA_UNROLL_ _Pragma("unroll")
+#define FIA_UNROLL_ _Pragma("clang loop unroll(full)") /* a plain "unroll" leaves some loops, and their arrays in memory */
 #elif defined(__GNUC__)
 #define FIA_UNROLL_ _Pragma("GCC unroll 16")
 #else
@@ -2063,9 +2076,17 @@ static void fia_modify_scores_(const fia_row_block_ *rb, int64_t first_key, cons
 #endif
 
 FIA_INLINE_ void fia_prefetch_row_(const fia_prefetch *next, int r) {
-    int b;
-    if (r < next->n)
-        for (b = 0; b < next->bytes; b += 64) FIA_PREFETCH_(next->row[r] + b);
+    const char *line, *end;
+    if (r >= next->n) return;
+    line = next->row[r];
+    end = line + next->bytes;
+    for (; end - line >= 256; line += 256) {
+        FIA_PREFETCH_(line);
+        FIA_PREFETCH_(line + 64);
+        FIA_PREFETCH_(line + 128);
+        FIA_PREFETCH_(line + 192);
+    }
+    for (; line < end; line += 64) FIA_PREFETCH_(line);
 }
 
 /* ---- scores ---- */
@@ -2100,9 +2121,12 @@ FIA_INLINE_ void fia_stream_dots_(const fia_loader_ *from, const int keys, const
 FIA_INLINE_ void fia_stream_scores_(const fia_loader_ *from, const int rows, float *scores, const float *q, ptrdiff_t q_stride,
                                     const fia_rows *keys, const fia_prefetch *next) {
     const int step = FIA_ACC_ / rows;
-    const char *key[FIA_STREAM_KEYS];
+    const char *padded[FIA_STREAM_KEYS], *const *key = keys->row;
     int j, a;
-    for (j = 0; j < FIA_STREAM_KEYS; ++j) key[j] = keys->row[j < keys->n ? j : keys->n - 1];
+    if (keys->n % step) { /* the last group repeats a row; its scores are free */
+        for (j = 0; j < FIA_STREAM_KEYS; ++j) padded[j] = keys->row[j < keys->n ? j : keys->n - 1];
+        key = padded;
+    }
     for (j = 0; j < keys->n; j += step) {
         for (a = 0; a < step; ++a) fia_prefetch_row_(next, j + a);
         fia_stream_dots_(from, step, rows, scores + j * rows, q, q_stride, key + j, keys->elements);
@@ -2614,6 +2638,7 @@ typedef struct fia_gather_ {
     int slot;               /* of key 0 on the kernel's grid */
     fia_stream_view_ base[3]; /* of KV head 0 */
     ptrdiff_t head_bytes[3];
+    int32_t row_bytes[3];   /* of what a key's row holds; 0 in pieces */
     fia_run_of_keys *runs;
     int64_t *positions;     /* NULL unless the form is a list */
     const char **rows[3];   /* pointers of this KV head */
@@ -3216,6 +3241,9 @@ static void fia_gather_streams_(fia_gather_ *g) {
         v->outer_bytes = g->view[k]->sequence_bytes;
         v->row_bytes = g->view[k]->row_bytes;
         v->base = (const char *)base[k];
+        g->row_bytes[k] = 0;
+        if (g->codec[k] && !g->view[k]->piece_elements)
+            g->row_bytes[k] = (k == FIA_OF_VALUE ? g->problem->value_dim : g->problem->dim) / g->codec[k]->granule * g->codec[k]->granule_bytes;
         if (g->problem->keys != FIA_KEYS_LIST || !list[k] || !g->codec[k]) continue;
         memcpy(&v->base, (const char *)list[k] + g->call.sequence * io->list_bytes, sizeof(v->base));
         v->outer_bytes = 0;
@@ -3315,7 +3343,12 @@ static int fia_gather_head_(fia_gather_ *g, int kv_head) {
 static void fia_gather_find_(fia_gather_ *g, const fia_keys *keys, int64_t first, int64_t n) {
     g->first = first;
     g->n = n;
-    if (g->positions) keys->positions(&g->call, first, n, g->positions);
+    if (g->positions) {
+        int64_t j;
+        keys->positions(&g->call, first, n, g->positions);
+        for (j = 0; j < n; ++j)
+            if (g->positions[j] < g->call.position_begin || g->positions[j] >= g->call.position_end) g->positions[j] = -1;
+    }
     g->n_runs = keys->runs(&g->call, first, n, g->runs);
 }
 
@@ -4051,10 +4084,9 @@ static int fia_stream_next_(const fia_worker_ *w, const fia_rect_ *rect, const f
 /* Rows of a stream as lines to prefetch. */
 static fia_prefetch fia_prefetch_of_(const fia_gather_ *g, int which) {
     fia_prefetch next;
-    const int elements = which == FIA_OF_VALUE ? g->problem->value_dim : g->problem->dim;
     next.row = g->rows[which];
-    next.n = g->view[which]->piece_elements ? 0 : (int32_t)g->n;
-    next.bytes = elements / g->codec[which]->granule * g->codec[which]->granule_bytes;
+    next.n = (int32_t)g->n;
+    next.bytes = g->row_bytes[which];
     return next;
 }
 
@@ -5062,7 +5094,7 @@ enum {
     FIA_V2_QUERY_, FIA_V2_KEY_, FIA_V2_VALUE_, FIA_V2_QUERY_ROPE_, FIA_V2_KEY_ROPE_, FIA_V2_PSE_, FIA_V2_MASK_,
     FIA_V2_QLENS_, FIA_V2_KVLENS_, FIA_V2_TABLE_, FIA_V2_SCALE_Q_, FIA_V2_SCALE_K_, FIA_V2_OFFSET_K_, FIA_V2_SCALE_V_,
     FIA_V2_OFFSET_V_, FIA_V2_SCALE_K_ROPE_, FIA_V2_SCALE_OUT_, FIA_V2_OFFSET_OUT_, FIA_V2_SCALE_P_, FIA_V2_SINK_,
-    FIA_V2_OUT_, FIA_V2_LSE_, FIA_V2_TENSORS_, FIA_V2_INPUTS_ = FIA_V2_OUT_
+    FIA_V2_OUT_, FIA_V2_LSE_, FIA_V2_TENSORS_
 };
 
 static const fia_v2_field_ fia_v2_tensors_[FIA_V2_TENSORS_] = {
@@ -5227,10 +5259,11 @@ static fia_dtype fia_v2_reserved_dtype_(const fia_v2_args_ *args, int i) {
     return *(const fia_dtype *)(const void *)((const char *)(const void *)args + fia_v2_reserved_[i].at);
 }
 
+/* Elements of a tensor that fia_v2_tensor_ let through: no product overflows. */
 static int64_t fia_v2_numel_(const fia_tensor *t) {
     int64_t n = 1;
     int i;
-    for (i = 0; i < t->ndim; ++i) n = fia_mul_(n, t->shape[i]);
+    for (i = 0; i < t->ndim; ++i) n *= t->shape[i];
     return n;
 }
 
@@ -5247,7 +5280,8 @@ static int fia_v2_bad_(fia_v2_call_ *c, int i, const char *value, const char *al
     return 0;
 }
 
-static int fia_v2_bad_int_(fia_v2_call_ *c, const char *name, int64_t value, const char *allowed, int64_t a, int64_t b) {
+static int fia_v2_bad_int_(fia_v2_call_ *c, const char *name, int64_t value, const char *allowed, int64_t a,
+                           int64_t b) {
     c->status = fia_refuse_(c->report, name, value, allowed, a, b);
     return 0;
 }
@@ -5293,7 +5327,8 @@ static int fia_v2_sequences_(fia_v2_call_ *c, int i, int axis) {
 }
 
 static int fia_v2_heads_(fia_v2_call_ *c, int i, int axis, int64_t heads) {
-    return fia_v2_axis_(c, i, axis, heads, heads == c->Nkv ? "num_key_value_heads needs #" : "num_query_heads needs #");
+    const int of_query = i == FIA_V2_QUERY_ || i == FIA_V2_QUERY_ROPE_ || i == FIA_V2_PSE_ || i == FIA_V2_SINK_;
+    return fia_v2_axis_(c, i, axis, heads, of_query ? "num_query_heads needs #" : "num_key_value_heads needs #");
 }
 
 static int fia_v2_rank_(fia_v2_call_ *c, int i, int first, int last, const char *why) {
@@ -5315,7 +5350,7 @@ static int fia_v2_contiguous_(fia_v2_call_ *c, int i) {
     int64_t step = 1;
     int axis;
     for (axis = t->ndim - 1; axis >= 0; --axis) {
-        if (t->shape[axis] > 1 && t->stride[axis] != step) return fia_v2_bad_stride_(c, i, axis, "it must be contiguous");
+        if (t->shape[axis] > 1 && t->stride[axis] != step) return fia_v2_bad_stride_(c, i, axis, "it is contiguous");
         step *= t->shape[axis];
     }
     return 1;
@@ -5413,10 +5448,11 @@ static int fia_v2_check_attributes_(fia_v2_call_ *c) {
 
 /* Elements of a row where the last axis holds `heads` of them side by side. */
 static int fia_v2_row_dim_(fia_v2_call_ *c, int i, int64_t heads, int64_t *dim) {
-    const char *of_key = "num_key_value_heads needs a multiple of #", *of_query = "num_query_heads needs a multiple of #";
+    const int of_query = i == FIA_V2_QUERY_ || i == FIA_V2_QUERY_ROPE_;
+    const char *why = of_query ? "num_query_heads needs a multiple of #" : "num_key_value_heads needs a multiple of #";
     const fia_tensor *t = c->t[i];
     const int last = t->ndim - 1;
-    if (t->shape[last] % heads) return fia_v2_bad_shape_(c, i, last, heads == c->Nkv ? of_key : of_query, heads);
+    if (t->shape[last] % heads) return fia_v2_bad_shape_(c, i, last, why, heads);
     *dim = fia_mul_(t->shape[last] / heads, t->dtype == FIA_I32 ? 8 : 1); /* int4: eight to an int32 */
     if (*dim < 0 || *dim > INT32_MAX) return fia_v2_bad_shape_(c, i, last, "a row has at most # elements", INT32_MAX);
     if (*dim == 0 && !c->empty) return fia_v2_bad_shape_(c, i, last, "a row has # element or more", 1);
@@ -5491,28 +5527,33 @@ static int fia_v2_read_ints_(fia_v2_call_ *c, int i, fia_ints *ints, int64_t *co
     ints->dtype = t->dtype;
     ints->stride_bytes = fia_v2_step_(t, 0);
     *count = t->shape[0];
-    return fia_v2_type_(c, i, 1 << FIA_I64 | 1 << FIA_I32, "i64 or i32 is allowed") && fia_v2_rank_(c, i, 1, 1, "# axis is needed");
+    return fia_v2_type_(c, i, 1 << FIA_I64 | 1 << FIA_I32, "i64 or i32 is allowed") &&
+           fia_v2_rank_(c, i, 1, 1, "# axis is needed");
 }
 
 /* How many lengths there are; packed queries learn their B from it. */
 static int fia_v2_lower_counts_(fia_v2_call_ *c) {
     const char *same = "this is its element count, # are needed as in actual_seq_qlen";
+    const char *some = "this is its element count, # or more is needed";
     const char *padded = "this is its element count, 1 or at least # are needed, the sequences of query";
     const int packed = c->in->packed;
     fia_ints ints;
     int64_t nq, nkv;
-    if (!fia_v2_read_ints_(c, FIA_V2_QLENS_, &ints, &nq) || !fia_v2_read_ints_(c, FIA_V2_KVLENS_, &ints, &nkv)) return 0;
+    if (!fia_v2_read_ints_(c, FIA_V2_QLENS_, &ints, &nq)) return 0;
+    if (!fia_v2_read_ints_(c, FIA_V2_KVLENS_, &ints, &nkv)) return 0;
     c->paged = fia_v2_has_(c, FIA_V2_TABLE_);
     c->problem->q_lengths = packed ? FIA_LENGTHS_ENDS : FIA_LENGTHS_EACH;
     c->problem->kv_lengths = packed && !c->paged ? FIA_LENGTHS_ENDS : FIA_LENGTHS_EACH;
     if (packed && nq < 0) return fia_v2_bad_(c, FIA_V2_QLENS_, "absent", "packed layouts need it");
-    if (nkv < 0 && (c->paged || packed)) return fia_v2_bad_(c, FIA_V2_KVLENS_, "absent", "packed layouts and block_table need it");
+    if (packed && nkv < 0) return fia_v2_bad_(c, FIA_V2_KVLENS_, "absent", "packed layouts need it");
+    if (c->paged && nkv < 0) return fia_v2_bad_(c, FIA_V2_KVLENS_, "absent", "block_table needs it");
     if (packed) {
         c->B = nq;
-        if (nq < 1 && !c->empty) return fia_v2_bad_int_(c, "actual_seq_qlen", nq, "this is its element count, # or more is needed", 1, 0);
+        if (nq < 1 && !c->empty) return fia_v2_bad_int_(c, "actual_seq_qlen", nq, some, 1, 0);
         return nkv == nq || fia_v2_bad_int_(c, "actual_seq_kvlen", nkv, same, nq, 0);
     }
-    if (nq >= 0 && c->S1 != 1 && nq != 1 && nq < c->B) return fia_v2_bad_int_(c, "actual_seq_qlen", nq, padded, c->B, 0);
+    if (c->S1 == 1) nq = -1; /* one query row: without effect */
+    if (nq >= 0 && nq != 1 && nq < c->B) return fia_v2_bad_int_(c, "actual_seq_qlen", nq, padded, c->B, 0);
     return nkv < 0 || nkv == 1 || nkv >= c->B || fia_v2_bad_int_(c, "actual_seq_kvlen", nkv, padded, c->B, 0);
 }
 
@@ -5520,13 +5561,14 @@ static int fia_v2_lower_counts_(fia_v2_call_ *c) {
 static int fia_v2_check_list_(fia_v2_call_ *c, int i, const fia_int_list *list, int64_t limit, int ends) {
     const char *of_query = "element # must lie in 0 .. #, the rows of query";
     const char *of_key = "element # must lie in 0 .. #, the rows of key or block_table";
+    const char *sums = "element # of running sums is at least #, the one before";
     const char *name = fia_v2_tensors_[i].name;
     int64_t b, last = 0;
     for (b = 0; list->data && b < c->B && b < list->count; ++b) {
         const int64_t v = list->data[b];
         const int64_t most = c->listed && i == FIA_V2_KVLENS_ ? c->args->key_list[b].shape[c->in->row] : limit;
         if (v < 0 || v > most) return fia_v2_bad_int_(c, name, v, i == FIA_V2_QLENS_ ? of_query : of_key, b, most);
-        if (ends && v < last) return fia_v2_bad_int_(c, name, v, "element # of running sums is at least #, the one before", b, last);
+        if (ends && v < last) return fia_v2_bad_int_(c, name, v, sums, b, last);
         last = v;
     }
     return 1;
@@ -5546,7 +5588,7 @@ static int fia_v2_check_lists_(fia_v2_call_ *c) {
 /* A pool of pages by its own rank. The first pool sets how many pages there are. */
 static int fia_v2_lower_pool_(fia_v2_call_ *c, int i, fia_view *view, int64_t *dim) {
     const fia_tensor *t = c->t[i];
-    const int64_t rows = c->args->block_size;
+    const int64_t rows = c->args->block_size, run = 32 / (int64_t)fia_dtype_bytes(t->dtype);
     const fia_v2_form_ *f;
     if (!fia_v2_rank_(c, i, 3, 5, "pools have # (BnBsH), 4 (BnNBsD) or # axes (NZ)")) return 0;
     f = &fia_v2_pools_[t->ndim - 3];
@@ -5554,12 +5596,13 @@ static int fia_v2_lower_pool_(fia_v2_call_ *c, int i, fia_view *view, int64_t *d
         return fia_v2_bad_int_(c, "block_size", rows, "pages of key have # rows", t->shape[f->row], 0);
     }
     if (c->n_pages < 0) c->n_pages = t->shape[0];
-    if (!fia_v2_axis_(c, i, 0, c->n_pages, "key has # pages") || !fia_v2_axis_(c, i, f->row, rows, "block_size is #")) return 0;
+    if (!fia_v2_axis_(c, i, 0, c->n_pages, "key has # pages")) return 0;
+    if (!fia_v2_axis_(c, i, f->row, rows, "block_size is #")) return 0;
     if (f->head >= 0 && !fia_v2_heads_(c, i, f->head, c->Nkv)) return 0;
     if (!fia_v2_row_dim_(c, i, f->head >= 0 ? 1 : c->Nkv, dim)) return 0;
     fia_v2_set_view_(view, t, f, c->Nkv);
     if (t->ndim < 5) return 1;
-    if (!fia_v2_axis_(c, i, 4, 32 / (int64_t)fia_dtype_bytes(t->dtype), "pieces of NZ pools have 32 bytes, # elements")) return 0;
+    if (!fia_v2_axis_(c, i, 4, run, "pieces of NZ pools have 32 bytes, # elements")) return 0;
     if (t->shape[2] > 1) view->piece_elements = (int32_t)*dim;
     view->piece_bytes = fia_v2_step_(t, 2);
     *dim = fia_mul_(*dim, t->shape[2]);
@@ -5571,15 +5614,14 @@ static int fia_v2_lower_paged_(fia_v2_call_ *c, int64_t *key_dim) {
     const fia_tensor *t = c->t[FIA_V2_TABLE_];
     const int64_t rows = c->args->block_size;
     fia_problem *p = c->problem;
-    if (!fia_v2_type_(c, FIA_V2_TABLE_, 1 << FIA_I32, "i32 is needed") || !fia_v2_rank_(c, FIA_V2_TABLE_, 2, 2, "# axes are needed") ||
-        !fia_v2_sequences_(c, FIA_V2_TABLE_, 0) || !fia_v2_last_(c, FIA_V2_TABLE_)) {
-        return 0;
-    }
+    if (!fia_v2_type_(c, FIA_V2_TABLE_, 1 << FIA_I32, "i32 is needed")) return 0;
+    if (!fia_v2_rank_(c, FIA_V2_TABLE_, 2, 2, "# axes are needed")) return 0;
+    if (!fia_v2_sequences_(c, FIA_V2_TABLE_, 0) || !fia_v2_last_(c, FIA_V2_TABLE_)) return 0;
     if (c->B > 1 && t->stride[0] < t->shape[1]) return fia_v2_bad_stride_(c, FIA_V2_TABLE_, 0, "rows must lie apart");
     if (rows < 1) return fia_v2_bad_int_(c, "block_size", rows, "block_table needs # or more", 1, 0);
     c->n_pages = -1;
     c->S2 = fia_mul_(t->shape[1], rows);
-    if (c->S2 < 0) return fia_v2_bad_int_(c, "block_size", rows, "times # columns of block_table it overflows", t->shape[1], 0);
+    if (c->S2 < 0) return fia_v2_bad_int_(c, "block_size", rows, "times # columns it overflows", t->shape[1], 0);
     if (!fia_v2_lower_pool_(c, FIA_V2_KEY_, &p->key, key_dim)) return 0;
     p->keys = FIA_KEYS_PAGED;
     p->table_columns = c->B > 1 ? t->stride[0] : t->shape[1];
@@ -5603,10 +5645,10 @@ static int fia_v2_lower_listed_(fia_v2_call_ *c, int i, int64_t b, fia_view *vie
     const int64_t first = *dim;
     c->t[i] = &list[b];
     if (!fia_v2_need_(c, i, "a list has a tensor for every sequence") || !fia_v2_tensor_(c, i)) return 0;
-    if (list[b].dtype != list[0].dtype) return fia_v2_bad_(c, i, fia_dtype_text(list[b].dtype), "a list has one element type");
+    if (!fia_v2_type_(c, i, 1 << list[0].dtype, "a list has one element type")) return 0;
     if (!fia_v2_lower_rows_(c, i, c->Nkv, view, dim)) return 0;
     if (b == 0) return 1;
-    if (*dim != first) return fia_v2_bad_shape_(c, i, c->in->rank - 1, "rows of a list have one length, # elements", first);
+    if (*dim != first) return fia_v2_bad_shape_(c, i, c->in->rank - 1, "rows of a list have # elements", first);
     /* The engine counts head strides in stored elements, an int4 tensor in int32. */
     if (view->head_bytes != before.head_bytes && view->dtype == FIA_I4) {
         c->lacks = fia_v2_tensors_[i].name;
@@ -5622,11 +5664,12 @@ static int fia_v2_lower_listed_(fia_v2_call_ *c, int i, int64_t b, fia_view *vie
 
 static int fia_v2_lower_lists_(fia_v2_call_ *c, int64_t *key_dim) {
     const char *no = "it cannot go with lists of key and value";
+    const char *layout = "lists need a BSH, BSND or BNSD input_layout";
     const fia_v2_args_ *a = c->args;
     const int row = c->in->row;
     int64_t b;
     int ok = fia_v2_need_none_(c, FIA_V2_TABLE_, no) && fia_v2_need_none_(c, FIA_V2_QUERY_ROPE_, no);
-    if (ok && c->in->sequence < 0) ok = fia_v2_bad_(c, FIA_V2_KEY_, "a list", "lists need a BSH, BSND or BNSD input_layout");
+    if (ok && c->in->sequence < 0) ok = fia_v2_bad_(c, FIA_V2_KEY_, "a list", layout);
     for (b = 0; b < c->B && ok; ++b) {
         ok = fia_v2_lower_listed_(c, FIA_V2_KEY_, b, &c->problem->key, key_dim) &&
              fia_v2_lower_listed_(c, FIA_V2_VALUE_, b, &c->problem->value, &c->Dv) &&
@@ -5642,14 +5685,16 @@ static int fia_v2_find_kv_(fia_v2_call_ *c) {
     const char *both = "a tensor or a list is allowed, not both";
     const char *length = "this is list_count, # are needed: a tensor for every sequence of query";
     const fia_v2_args_ *a = c->args;
+    int64_t n;
     c->listed = a->key_list || a->value_list;
     if (c->listed) {
         if (!fia_v2_need_none_(c, FIA_V2_KEY_, both) || !fia_v2_need_none_(c, FIA_V2_VALUE_, both)) return 0;
         if (!a->key_list) return fia_v2_bad_(c, FIA_V2_KEY_, "absent", "value is a list, so must key be");
         if (!a->value_list) return fia_v2_bad_(c, FIA_V2_VALUE_, "absent", "key is a list, so must value be");
     }
-    if (a->list_count != (c->listed ? c->B : 0)) return fia_v2_bad_int_(c, "key", a->list_count, length, c->listed ? c->B : 0, 0);
-    if (c->listed && c->B > 0) {
+    n = c->listed ? c->B : 0;
+    if (a->list_count != n) return fia_v2_bad_int_(c, "key", a->list_count, length, n, 0);
+    if (n > 0) {
         c->t[FIA_V2_KEY_] = a->key_list;
         c->t[FIA_V2_VALUE_] = a->value_list;
     }
@@ -5674,9 +5719,10 @@ static int fia_v2_lower_kv_(fia_v2_call_ *c) {
 }
 
 static int fia_v2_lower_rope_(fia_v2_call_ *c) {
-    const fia_dtype query = c->t[FIA_V2_QUERY_]->dtype, key = c->problem->key.dtype, rope = c->t[FIA_V2_QUERY_ROPE_]->dtype;
+    const fia_dtype query = c->t[FIA_V2_QUERY_]->dtype, rope = c->t[FIA_V2_QUERY_ROPE_]->dtype;
+    const fia_dtype key = c->problem->key.dtype;
     const int q_types = fia_v2_is_(query, FIA_V2_FLOAT_) ? 1 << query : FIA_V2_FLOAT_;
-    const char *pair = "query_rope and key_rope go together";
+    const char *pair = "query_rope and key_rope go together", *dims = "this is its row length, query_rope has #";
     int64_t key_dim = 0;
     int ok;
     if (!fia_v2_has_(c, FIA_V2_QUERY_ROPE_) && !fia_v2_has_(c, FIA_V2_KEY_ROPE_)) return 1;
@@ -5693,12 +5739,12 @@ static int fia_v2_lower_rope_(fia_v2_call_ *c) {
         ok = fia_v2_lower_rows_(c, FIA_V2_KEY_ROPE_, c->Nkv, &c->problem->key_rope, &key_dim) &&
              fia_v2_axis_(c, FIA_V2_KEY_ROPE_, c->in->row, c->S2, "key has # rows");
     }
-    return ok && (key_dim == c->Dr || fia_v2_bad_int_(c, "key_rope", key_dim, "this is its row length, query_rope has #", c->Dr, 0));
+    return ok && (key_dim == c->Dr || fia_v2_bad_int_(c, "key_rope", key_dim, dims, c->Dr, 0));
 }
 
 /* ---- masks, windows, pse_shift, learnable_sink ---- */
 
-/* A term by (sequence, head, row, key) from the axes of a tensor, -1: none. Packed lengths are compared when they run. */
+/* A term by (sequence, head, row, key) from the axes of a tensor, -1: none. A run compares packed lengths with it. */
 static int fia_v2_lower_term_(fia_v2_call_ *c, int i, const int axes[3], fia_mask_view *view) {
     const char *keys = c->paged ? "the # keys of block_table times block_size must fit" : "the # rows of key must fit";
     const fia_tensor *t = c->t[i];
@@ -5762,10 +5808,10 @@ static int fia_v2_lower_window_(fia_v2_call_ *c) {
     const int64_t pre = fia_v2_clip_(c->args->pre_tokens), next = fia_v2_clip_(c->args->next_tokens);
     const int band = c->args->sparse_mode == 4;
     /* Mode 0 counts from row 0 and key 0, mode 4 from the last ones, where rows and keys change places. */
-    const int64_t most_next = band ? c->S2 : c->S1, most_pre = band ? c->S1 : c->S2;
+    const int64_t n_next = band ? c->S2 : c->S1, n_pre = band ? c->S1 : c->S2;
     if (pre + next < 0) return fia_v2_bad_int_(c, "pre_tokens", pre, sum, next, 0);
-    if (next < 0 && most_next > 0 && -next >= most_next) return fia_v2_bad_int_(c, "next_tokens", next, most, -most_next, 0);
-    if (pre < 0 && most_pre > 0 && -pre >= most_pre) return fia_v2_bad_int_(c, "pre_tokens", pre, most, -most_pre, 0);
+    if (next < 0 && n_next > 0 && -next >= n_next) return fia_v2_bad_int_(c, "next_tokens", next, most, -n_next, 0);
+    if (pre < 0 && n_pre > 0 && -pre >= n_pre) return fia_v2_bad_int_(c, "pre_tokens", pre, most, -n_pre, 0);
     c->problem->window_left = pre == INT32_MAX ? FIA_UNBOUNDED : pre;
     c->problem->window_right = next == INT32_MAX ? FIA_UNBOUNDED : next;
     c->problem->align = band ? FIA_ALIGN_BOTTOM_RIGHT : FIA_ALIGN_TOP_LEFT;
@@ -5793,10 +5839,10 @@ static int fia_v2_lower_mask_(fia_v2_call_ *c) {
 
 static int fia_v2_lower_pse_(fia_v2_call_ *c) {
     static const int axes[3] = {0, 1, 2};
-    return !fia_v2_has_(c, FIA_V2_PSE_) || (fia_v2_type_(c, FIA_V2_PSE_, FIA_V2_FLOAT_, "f32, f16 or bf16 is allowed") &&
-                                            fia_v2_rank_(c, FIA_V2_PSE_, 4, 4, "# axes are needed, (B or 1, Nq, rows, keys)") &&
-                                            fia_v2_heads_(c, FIA_V2_PSE_, 1, c->Nq) &&
-                                            fia_v2_lower_term_(c, FIA_V2_PSE_, axes, &c->problem->bias));
+    if (!fia_v2_has_(c, FIA_V2_PSE_)) return 1;
+    return fia_v2_type_(c, FIA_V2_PSE_, FIA_V2_FLOAT_, "f32, f16 or bf16 is allowed") &&
+           fia_v2_rank_(c, FIA_V2_PSE_, 4, 4, "# axes are needed, (B or 1, Nq, rows, keys)") &&
+           fia_v2_heads_(c, FIA_V2_PSE_, 1, c->Nq) && fia_v2_lower_term_(c, FIA_V2_PSE_, axes, &c->problem->bias);
 }
 
 static int fia_v2_lower_sink_(fia_v2_call_ *c) {
@@ -5845,12 +5891,7 @@ static int fia_v2_lower_tokens_(fia_v2_call_ *c, int i, int64_t mode, fia_scale_
     if (!paged && !c->problem->kv_packed && t->shape[last] < c->S2) {
         return fia_v2_bad_shape_(c, i, last, "the # keys of a sequence must fit", c->S2);
     }
-    if (c->problem->kv_packed) {
-        c->lacks = fia_v2_tensors_[i].name;
-        c->lacks_value = "per token of packed keys";
-        c->lacks_why = "this needs fia_quant.h and is not in this build yet";
-    }
-    view->place = paged ? FIA_PLACE_PAGES : FIA_PLACE_ROWS;
+    view->place = paged ? FIA_PLACE_PAGES : FIA_PLACE_LOCAL;
     view->sequence_bytes = fia_v2_step_(t, first);
     view->head_bytes = per_head ? fia_v2_step_(t, 1) : 0;
     view->token_bytes = fia_v2_step_(t, last);
@@ -5866,7 +5907,8 @@ static int fia_v2_lower_scale_(fia_v2_call_ *c, int i, int64_t mode, int64_t dim
     if (mode == 0) return fia_v2_lower_channels_(c, i, dim, view);
     if (by_token) return fia_v2_lower_tokens_(c, i, mode, view);
     view->head_bytes = fia_v2_step_(c->t[i], 0);
-    return fia_v2_rank_(c, i, 1, 1, "key_quant_mode and value_quant_mode 2 need # axis") && fia_v2_heads_(c, i, 0, c->Nkv);
+    return fia_v2_rank_(c, i, 1, 1, "key_quant_mode and value_quant_mode 2 need # axis") &&
+           fia_v2_heads_(c, i, 0, c->Nkv);
 }
 
 /* An offset has the element type and the shape of its scale. */
@@ -5889,14 +5931,14 @@ static int fia_v2_lower_antiquant_(fia_v2_call_ *c) {
     const char *pair = "dequant_offset_key and dequant_offset_value go together";
     fia_problem *p = c->problem;
     if (key != value && !(key == 0 && value == 1)) return fia_v2_bad_int_(c, "key_quant_mode", key, modes, value, 0);
-    if (!fia_v2_need_(c, FIA_V2_SCALE_K_, "int8 and int4 key needs it") || !fia_v2_need_(c, FIA_V2_SCALE_V_, "int8 and int4 value needs it") ||
-        !fia_v2_lower_scale_(c, FIA_V2_SCALE_K_, key, c->D, &p->key_scale) ||
-        !fia_v2_lower_scale_(c, FIA_V2_SCALE_V_, value, c->Dv, &p->value_scale)) {
-        return 0;
-    }
+    if (!fia_v2_need_(c, FIA_V2_SCALE_K_, "int8 and int4 key needs it")) return 0;
+    if (!fia_v2_need_(c, FIA_V2_SCALE_V_, "int8 and int4 value needs it")) return 0;
+    if (!fia_v2_lower_scale_(c, FIA_V2_SCALE_K_, key, c->D, &p->key_scale)) return 0;
+    if (!fia_v2_lower_scale_(c, FIA_V2_SCALE_V_, value, c->Dv, &p->value_scale)) return 0;
     if (!fia_v2_has_(c, FIA_V2_OFFSET_K_) && !fia_v2_has_(c, FIA_V2_OFFSET_V_)) return 1;
     return fia_v2_need_(c, FIA_V2_OFFSET_K_, pair) && fia_v2_need_(c, FIA_V2_OFFSET_V_, pair) &&
-           fia_v2_check_offset_(c, FIA_V2_OFFSET_K_, FIA_V2_SCALE_K_) && fia_v2_check_offset_(c, FIA_V2_OFFSET_V_, FIA_V2_SCALE_V_) &&
+           fia_v2_check_offset_(c, FIA_V2_OFFSET_K_, FIA_V2_SCALE_K_) &&
+           fia_v2_check_offset_(c, FIA_V2_OFFSET_V_, FIA_V2_SCALE_V_) &&
            fia_v2_lower_scale_(c, FIA_V2_OFFSET_K_, key, c->D, &p->key_offset) &&
            fia_v2_lower_scale_(c, FIA_V2_OFFSET_V_, value, c->Dv, &p->value_offset);
 }
@@ -5911,7 +5953,8 @@ static int fia_v2_check_full_quant_(fia_v2_call_ *c) {
     int i, ok = fia_v2_range_(c, "query_quant_mode", a->query_quant_mode, 3, 3) &&
                 fia_v2_range_(c, "key_quant_mode", a->key_quant_mode, 0, 0) &&
                 fia_v2_range_(c, "value_quant_mode", a->value_quant_mode, 0, 0) &&
-                fia_v2_type_(c, FIA_V2_KEY_, 1 << FIA_I8, "int8 query needs i8") && fia_v2_need_(c, FIA_V2_QUERY_ROPE_, need);
+                fia_v2_type_(c, FIA_V2_KEY_, 1 << FIA_I8, "int8 query needs i8") &&
+                fia_v2_need_(c, FIA_V2_QUERY_ROPE_, need);
     for (i = 0; i < 3 && ok; ++i) {
         ok = fia_v2_need_(c, scales[i], need) && fia_v2_type_(c, scales[i], FIA_V2_F32_, "f32 is needed") &&
              fia_v2_need_none_(c, barred[i], "it cannot go with int8 query");
@@ -5935,9 +5978,9 @@ static int fia_v2_lower_quant_(fia_v2_call_ *c) {
     if (!fia_v2_need_none_(c, FIA_V2_SCALE_Q_, "only int8 query takes it")) return 0;
     if (!fia_v2_is_(c->problem->key.dtype, FIA_V2_FLOAT_)) return fia_v2_lower_antiquant_(c);
     return fia_v2_range_(c, "key_quant_mode", c->args->key_quant_mode, 0, 0) &&
-           fia_v2_range_(c, "value_quant_mode", c->args->value_quant_mode, 0, 0) && fia_v2_need_none_(c, FIA_V2_SCALE_K_, no) &&
-           fia_v2_need_none_(c, FIA_V2_SCALE_V_, no) && fia_v2_need_none_(c, FIA_V2_OFFSET_K_, no) &&
-           fia_v2_need_none_(c, FIA_V2_OFFSET_V_, no);
+           fia_v2_range_(c, "value_quant_mode", c->args->value_quant_mode, 0, 0) &&
+           fia_v2_need_none_(c, FIA_V2_SCALE_K_, no) && fia_v2_need_none_(c, FIA_V2_SCALE_V_, no) &&
+           fia_v2_need_none_(c, FIA_V2_OFFSET_K_, no) && fia_v2_need_none_(c, FIA_V2_OFFSET_V_, no);
 }
 
 /* int8 output: one multiplier, or one per head and channel whatever the written shape. */
@@ -5999,10 +6042,10 @@ static int fia_v2_check_output_(fia_v2_call_ *c, int i, const fia_tensor *made) 
     char allowed[48];
     int axis, ok;
     fia_v2_join_(allowed, sizeof(allowed), fia_dtype_text(made->dtype), i == FIA_V2_OUT_ ? by : " is needed");
-    ok = fia_v2_type_(c, i, 1 << made->dtype, allowed) && fia_v2_rank_(c, i, made->ndim, made->ndim, "# axes are needed");
+    ok = fia_v2_type_(c, i, 1 << made->dtype, allowed) && fia_v2_rank_(c, i, made->ndim, made->ndim, "it has # axes");
     for (axis = 0; axis < made->ndim && ok; ++axis) {
         ok = fia_v2_axis_(c, i, axis, made->shape[axis], "query, value and input_layout give #") &&
-             (t->shape[axis] < 2 || t->stride[axis] != 0 || fia_v2_bad_stride_(c, i, axis, "elements of an output lie apart"));
+             (t->shape[axis] < 2 || t->stride[axis] || fia_v2_bad_stride_(c, i, axis, "elements of outputs lie apart"));
     }
     return ok;
 }
@@ -6010,7 +6053,8 @@ static int fia_v2_check_output_(fia_v2_call_ *c, int i, const fia_tensor *made) 
 /* Without any output the contiguous ones are planned; an LSE alone that is left out is not written. */
 static int fia_v2_lower_outputs_(fia_v2_call_ *c) {
     const fia_tensor *out = c->t[FIA_V2_OUT_], *lse = c->t[FIA_V2_LSE_];
-    const int packed = c->in->packed, want = c->args->return_softmax_lse, has_out = fia_v2_given_(out), has_lse = fia_v2_given_(lse);
+    const int packed = c->in->packed, want = c->args->return_softmax_lse;
+    const int has_out = fia_v2_given_(out), has_lse = fia_v2_given_(lse);
     const char *count = "this is its element count, without return_softmax_lse # or none is allowed";
     fia_problem *p = c->problem;
     if (has_lse && want && !fia_v2_check_output_(c, FIA_V2_LSE_, &c->made_lse)) return 0;
@@ -6050,7 +6094,8 @@ static int64_t fia_v2_length_(const fia_ints *x, int32_t form, int64_t i, int64_
 static int fia_v2_set_lengths_(fia_v2_call_ *c, const fia_problem *p, fia_io *io) {
     const fia_v2_args_ *a = c->args;
     int64_t nq, nkv;
-    if (!fia_v2_read_ints_(c, FIA_V2_QLENS_, &io->q_lens, &nq) || !fia_v2_read_ints_(c, FIA_V2_KVLENS_, &io->kv_lens, &nkv)) return 0;
+    if (!fia_v2_read_ints_(c, FIA_V2_QLENS_, &io->q_lens, &nq)) return 0;
+    if (!fia_v2_read_ints_(c, FIA_V2_KVLENS_, &io->kv_lens, &nkv)) return 0;
     io->q_lens.broadcast = !p->q_packed && nq == 1;
     io->kv_lens.broadcast = !p->q_packed && nkv == 1;
     if (!p->q_packed && p->max_q_len == 1) memset(&io->q_lens, 0, sizeof(io->q_lens)); /* without effect */
@@ -6079,6 +6124,7 @@ static int fia_v2_leaves_row_(const fia_v2_args_ *a, int64_t L1, int64_t L2) {
 /* Rules that tie lengths to other arguments than their own tensor; the engine knows none of them. */
 static int fia_v2_check_values_(fia_v2_call_ *c, const fia_problem *p, const fia_io *io) {
     static const int scales[2] = {FIA_V2_SCALE_K_, FIA_V2_SCALE_V_};
+    const char *window = "sparse_mode, pre_tokens and next_tokens must leave every row a key, not so in sequence #";
     const fia_v2_args_ *a = c->args;
     const int keeps_all = !p->q_packed && p->max_q_len == 1 && p->rope_dim == 0;
     const int offset = fia_v2_has_(c, FIA_V2_OFFSET_OUT_) && fia_v2_has_(c, FIA_V2_MASK_) && !keeps_all;
@@ -6090,13 +6136,13 @@ static int fia_v2_check_values_(fia_v2_call_ *c, const fia_problem *p, const fia
         const int64_t L2 = fia_v2_length_(&io->kv_lens, p->kv_lengths, b, p->max_kv_len);
         if (L1 < 0 || L2 < 0 || L1 > p->max_q_len || L2 > p->max_kv_len) continue;
         if (offset && L1 > 0 && fia_v2_leaves_row_(a, L1, L2)) {
-            c->status = fia_say_(c->report, FIA_ERR_ARGUMENT, "quant_offset_out", "given", 0,
-                                 "sparse_mode, pre_tokens and next_tokens must leave every row a key, not so in sequence #", b, 0);
+            c->status = fia_say_(c->report, FIA_ERR_ARGUMENT, "quant_offset_out", "given", 0, window, b, 0);
             return 0;
         }
         for (k = a->key_quant_mode == 0; tokens && k < 2; ++k) {
             const int last = c->t[scales[k]]->ndim - 1;
-            if (c->t[scales[k]]->shape[last] < L2) return fia_v2_bad_shape_(c, scales[k], last, "the # keys of a sequence must fit", L2);
+            if (c->t[scales[k]]->shape[last] >= L2) continue;
+            return fia_v2_bad_shape_(c, scales[k], last, "the # keys of a sequence must fit", L2);
         }
     }
     return 1;
@@ -6125,10 +6171,10 @@ static fia_status fia_v2_lower_(fia_v2_call_ *c, const fia_v2_args_ *args, fia_p
     fia_io io;
     fia_problem_init(problem);
     fia_v2_begin_(c, args, problem, report);
-    if (!fia_v2_check_attributes_(c) || !fia_v2_find_layout_(c) || !fia_v2_lower_query_(c) || !fia_v2_lower_counts_(c) ||
-        !fia_v2_lower_kv_(c) || !fia_v2_check_lists_(c) || !fia_v2_lower_rope_(c) || !fia_v2_lower_mask_(c) ||
-        !fia_v2_lower_pse_(c) || !fia_v2_lower_sink_(c) || !fia_v2_lower_quant_(c) || !fia_v2_lower_post_quant_(c) ||
-        !fia_v2_make_outputs_(c) || !fia_v2_lower_outputs_(c)) {
+    if (!fia_v2_check_attributes_(c) || !fia_v2_find_layout_(c) || !fia_v2_lower_query_(c) ||
+        !fia_v2_lower_counts_(c) || !fia_v2_lower_kv_(c) || !fia_v2_check_lists_(c) || !fia_v2_lower_rope_(c) ||
+        !fia_v2_lower_mask_(c) || !fia_v2_lower_pse_(c) || !fia_v2_lower_sink_(c) || !fia_v2_lower_quant_(c) ||
+        !fia_v2_lower_post_quant_(c) || !fia_v2_make_outputs_(c) || !fia_v2_lower_outputs_(c)) {
         return c->status;
     }
     fia_v2_set_sizes_(c);
@@ -6148,7 +6194,6 @@ static uint64_t fia_v2_mix_(uint64_t h, uint64_t v) {
 
 static uint64_t fia_v2_mix_tensor_(uint64_t h, const fia_tensor *t) {
     int i;
-    if (!fia_v2_given_(t)) return fia_v2_mix_(h, 1);
     h = fia_v2_mix_(h, (uint64_t)(uint32_t)t->dtype << 32 | (uint32_t)t->ndim);
     for (i = 0; i < t->ndim && i < 6; ++i) {
         h = fia_v2_mix_(h, (uint64_t)t->shape[i]);
@@ -6159,7 +6204,7 @@ static uint64_t fia_v2_mix_tensor_(uint64_t h, const fia_tensor *t) {
 
 static uint64_t fia_v2_mix_attributes_(const fia_v2_args_ *a) {
     int64_t v[17];
-    uint64_t h = 0;
+    uint64_t h = 0, reserved = 0;
     int i, n = 0;
     memcpy(&v[n++], &a->softmax_scale, sizeof(v[0]));
     v[n++] = a->num_query_heads;
@@ -6179,7 +6224,8 @@ static uint64_t fia_v2_mix_attributes_(const fia_v2_args_ *a) {
     v[n++] = a->list_count;
     v[n++] = (a->key_list ? 1 : 0) | (a->value_list ? 2 : 0);
     for (i = 0; i < n; ++i) h = fia_v2_mix_(h, (uint64_t)v[i]);
-    for (i = 0; i < FIA_V2_RESERVED_; ++i) h = fia_v2_mix_(h, (uint64_t)(uint32_t)fia_v2_reserved_dtype_(a, i));
+    for (i = 0; i < FIA_V2_RESERVED_; ++i) reserved |= (uint64_t)(uint32_t)fia_v2_reserved_dtype_(a, i);
+    h = fia_v2_mix_(h, reserved); /* 0 in every planned call */
     for (i = 0; a->input_layout && i < 16 && a->input_layout[i]; ++i) {
         h = fia_v2_mix_(h, (unsigned char)a->input_layout[i]);
     }
@@ -6195,14 +6241,20 @@ static int64_t fia_v2_list_length_(const fia_problem *p, const fia_v2_args_ *a) 
 /* Of shapes, element types, strides, counts and attributes; out and lse stand for the outputs. */
 static uint64_t fia_v2_digest_(const fia_problem *p, const fia_v2_args_ *a, const fia_tensor *out,
                                const fia_tensor *lse) {
-    uint64_t h = fia_v2_mix_attributes_(a);
+    uint64_t h = fia_v2_mix_attributes_(a), given = 0;
     fia_v2_call_ c;
     const int64_t listed = fia_v2_list_length_(p, a);
     int64_t b;
     int i;
     fia_v2_begin_(&c, a, NULL, NULL);
-    for (i = 0; i < FIA_V2_INPUTS_; ++i) h = fia_v2_mix_tensor_(h, c.t[i]);
-    h = fia_v2_mix_tensor_(fia_v2_mix_tensor_(h, out), lse);
+    c.t[FIA_V2_OUT_] = out;
+    c.t[FIA_V2_LSE_] = lse;
+    for (i = 0; i < FIA_V2_TENSORS_; ++i) {
+        if (!fia_v2_has_(&c, i)) continue;
+        given |= (uint64_t)1 << i;
+        h = fia_v2_mix_tensor_(h, c.t[i]);
+    }
+    h = fia_v2_mix_(h, given);
     for (b = 0; b < listed; ++b) {
         h = fia_v2_mix_tensor_(fia_v2_mix_tensor_(h, &a->key_list[b]), &a->value_list[b]);
     }
@@ -6299,7 +6351,8 @@ static int fia_v2_check_address_(fia_v2_call_ *c, int i) {
 }
 
 /* The plan is this door's, the call is the planned one, the addresses are usable. */
-static fia_status fia_v2_check_run_(fia_v2_call_ *c, const fia_plan *plan, const fia_v2_args_ *args, fia_report *report) {
+static fia_status fia_v2_check_run_(fia_v2_call_ *c, const fia_plan *plan, const fia_v2_args_ *args,
+                                    fia_report *report) {
     const char *version = "this is its version, the library's is #", *op = "this is its operator, # is needed";
     int64_t b;
     int i, ok;
@@ -6416,8 +6469,8 @@ static fia_status fia_v2_offer_(const fia_context *context, const fia_v2_args_ *
 }
 
 FIA_API fia_status fia_fused_infer_attention_score_v2_plan(const struct fia_context *context,
-                                                           const fia_fused_infer_attention_score_v2_args *args, int max_workers,
-                                                           fia_plan *plan, fia_report *report) {
+                                                           const fia_fused_infer_attention_score_v2_args *args,
+                                                           int max_workers, fia_plan *plan, fia_report *report) {
     fia_problem problem;
     fia_plan made;
     fia_v2_call_ c;
@@ -6444,11 +6497,11 @@ FIA_API fia_status fia_fused_infer_attention_score_v2_plan(const struct fia_cont
         made.version = FIA_VERSION;
         made.max_workers = max_workers;
         made.problem = problem;
-        made.context = context;
+        made.context = fia_context_or_default_(context);
     }
     made.op = 1;
     made.digest = fia_v2_digest_(&made.problem, args, &c.made_out, &c.made_lse);
-    s = fia_v2_offer_(fia_context_or_default_(context), args, &made, s, report);
+    if (!c.empty) s = fia_v2_offer_(fia_context_or_default_(context), args, &made, s, report);
     if (s != FIA_OK) return s;
     *plan = made;
     return fia_ok_(report);
@@ -6467,8 +6520,8 @@ FIA_API fia_status fia_fused_infer_attention_score_v2_io(const fia_plan *plan,
 
 FIA_API fia_status fia_fused_infer_attention_score_v2_run(const fia_plan *plan,
                                                           const fia_fused_infer_attention_score_v2_args *args,
-                                                          void *workspace, size_t workspace_bytes, const fia_workers *workers,
-                                                          fia_report *report) {
+                                                          void *workspace, size_t workspace_bytes,
+                                                          const fia_workers *workers, fia_report *report) {
     fia_v2_call_ c;
     fia_job job;
     fia_io io;
@@ -6476,6 +6529,10 @@ FIA_API fia_status fia_fused_infer_attention_score_v2_run(const fia_plan *plan,
     if (s != FIA_OK) return s;
     if (plan->on_backend) {
         const fia_backend *backend = fia_context_or_default_(plan->context)->backend;
+        if (workspace_bytes < plan->workspace_bytes || (!workspace && plan->workspace_bytes)) {
+            return fia_refuse_(report, "workspace_bytes", workspace ? (int64_t)workspace_bytes : 0,
+                               "the plan needs # bytes", (int64_t)plan->workspace_bytes, 0);
+        }
         (void)fia_ok_(report);
         s = backend->run("fused_infer_attention_score_v2", plan, args, workspace, workspace_bytes, report);
         if (report) report->status = s;

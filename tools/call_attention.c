@@ -414,6 +414,24 @@ static call_status lower(replay_call *call, attention_args *args) {
     return status;
 }
 
+/* The library names fields of the problem; the file knows the tensors that they came from. */
+static call_status library_result(replay_call *call, fia_status status) {
+    static const char *const names[][2] = {
+        {"n_sequences", "query"},      {"max_q_len", "query"}, {"total_q", "query"}, {"n_q_heads", "query"},
+        {"dim", "query"},              {"max_kv_len", "key"},  {"total_kv", "key"},  {"n_kv_heads", "key"},
+        {"rope_dim", "query_rope"},    {"page_size", "key"},   {"n_pages", "key"},   {"out.dtype", "out_dtype"},
+        {"table_columns", "block_table"},
+    };
+    fia_report old = call->report;
+    size_t i;
+    for (i = 0; status != FIA_OK && i < sizeof(names) / sizeof(names[0]); ++i) {
+        size_t n = strlen(names[i][0]);
+        if (strncmp(old.text, names[i][0], n) || old.text[n] != ' ') continue;
+        (void)snprintf(call->report.text, sizeof(call->report.text), "%s: %.200s", names[i][1], old.text);
+    }
+    return status == FIA_OK ? CALL_OK : CALL_REFUSED;
+}
+
 static call_status plan(replay_call *call) {
     attention_args *args = call_alloc(call, sizeof(*args));
     call_status status;
@@ -430,7 +448,8 @@ static call_status plan(replay_call *call) {
     status = call_bind(call, fields, args);
     if (status == CALL_OK) status = lower(call, args);
     if (status == CALL_OK) {
-        status = call_result(fia_plan_make(NULL, &args->problem, call->max_workers, &call->plan, &call->report));
+        const fia_status made = fia_plan_make(NULL, &args->problem, call->max_workers, &call->plan, &call->report);
+        status = library_result(call, made);
     }
     if (status != CALL_OK) return status;
     call->planned = 1;
@@ -444,7 +463,7 @@ static call_status run(replay_call *call) {
     job.io = &args->io;
     job.workspace = call->workspace;
     job.workspace_bytes = call->plan.workspace_bytes;
-    return call_result(fia_run(&job, call->workers, &call->report));
+    return library_result(call, fia_run(&job, call->workers, &call->report));
 }
 
 const call_operator call_attention = {"attention", fields, outputs, plan, run};
