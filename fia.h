@@ -901,8 +901,16 @@ FIA_API size_t fia_dtype_bytes(fia_dtype dtype) {
 #endif
 #if defined(__AVX512F__) && defined(__AVX512BW__) && defined(__AVX512DQ__) && defined(__AVX512VL__)
 #define FIA_LANES 16
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wuninitialized" /* gcc 12 warns of its own header in C++ (gcc bug 105593) */
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+#endif
 #include <immintrin.h>
 #include <simde/x86/avx512.h>
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC diagnostic pop
+#endif
 #elif defined(__AVX2__) && defined(__FMA__) && defined(__F16C__)
 #define FIA_LANES 8
 #include <simde/x86/avx2.h>
@@ -2013,6 +2021,46 @@ static void fia_modify_row_(const fia_row_block_ *rb, int r, int64_t first_key, 
         fia_vf_store_(x + j, fia_vf_select_(dropped, fia_vf_set1_(-FIA_INF_), t));
     }
     for (j = 0; j < n; ++j) scores[j * key_stride] = x[j];
+}
+
+/* ---- blocks that dense masks drop as a whole ---- */
+
+/* A row of a term drops all of n keys: every byte set, or every value -inf. */
+static int fia_term_drops_all_(const fia_mask_view *view, const char *row, int n) {
+    int j;
+    if (view->dtype == FIA_F32) {
+        for (j = 0; j < n && fia_value_(FIA_F32, row + 4 * j) == -FIA_INF_; ++j) continue;
+        return j == n;
+    }
+    if (view->dtype == FIA_F16 || view->dtype == FIA_BF16) {
+        const uint16_t none = view->dtype == FIA_F16 ? 0xfc00 : 0xff80;
+        uint16_t h = none;
+        for (j = 0; j < n && h == none; ++j) memcpy(&h, row + 2 * j, 2);
+        return h == none;
+    }
+    for (j = 0; j < n && row[j]; ++j) continue;
+    return j == n;
+}
+
+/* One term drops every key [first_key, first_key + n) of every row: the block need not be read. */
+static int fia_term_drops_block_(const fia_row_block_ *rb, const fia_mask_view *view, const void *base, int64_t first_key, int n) {
+    const int64_t size = view->dtype == FIA_F32 ? 4 : view->dtype == FIA_F16 || view->dtype == FIA_BF16 ? 2 : 1;
+    int r;
+    if (view->dtype == FIA_NONE) return 0;
+    for (r = 0; r < rb->rows; ++r) {
+        const char *row = (const char *)base + rb->sequence->index * view->sequence_bytes + rb->head[r] * view->head_bytes +
+                          rb->token[r] * view->row_bytes + first_key * size;
+        if (r > 0 && !view->head_bytes && rb->token[r] == rb->token[r - 1]) continue;
+        if (!fia_term_drops_all_(view, row, n)) return 0;
+    }
+    return 1;
+}
+
+static int fia_block_dropped_(const fia_row_block_ *rb, int64_t first_key, const int64_t *positions, int n) {
+    const fia_problem *p = rb->problem;
+    if (positions) return 0;
+    return fia_term_drops_block_(rb, &p->drop_mask, rb->io->drop_mask, first_key, n) ||
+           fia_term_drops_block_(rb, &p->additive_mask, rb->io->additive_mask, first_key, n);
 }
 
 /* ---- blocks that only bounds touch: no copy, whole vectors ---- */
@@ -3748,6 +3796,7 @@ static void fia_tile_rows_(const fia_worker_ *w, fia_super_ *super, int k, void 
     for (at = lo; at < hi; at = end) {
         fia_tile_block block;
         end = fia_min_(hi, (fia_floor_div_(grid + at, keys) + 1) * keys - grid);
+        if (fia_block_dropped_(rb, at, super->gather->positions, (int)(end - at))) continue;
         super->data.rows = rb;
         fia_tile_block_make_(w, super, (int)(at - super->first), (int)(end - at), &block);
         for (which = 0; which < 3; ++which) block.stored[which].first = (int32_t)(grid + at - fia_floor_div_(grid + at, keys) * keys);
@@ -4029,6 +4078,7 @@ static void fia_stream_piece_(const fia_worker_ *w, const fia_gather_ *g, int k,
     float piece[2 * FIA_STREAM_KEYS * FIA_STREAM_ROWS], alpha[16], *scores = piece + g->slot * padded;
     unsigned char kept[FIA_STREAM_KEYS];
     int i, r;
+    if (partial && fia_block_dropped_(rb, g->first, g->positions, n)) return;
     fia_stream_dots_of_(w, g, k, index, scores, next_k);
     for (i = 0; i < g->slot * padded; ++i) piece[i] = -FIA_INF_;
     for (i = (g->slot + n) * padded; i < FIA_STREAM_KEYS * padded; ++i) piece[i] = -FIA_INF_;
@@ -4568,9 +4618,10 @@ static fia_status fia_check_view_(const fia_context *context, const fia_view_che
 
 /* Two rows of the output may not be one. */
 static fia_status fia_check_distinct_(const fia_problem *p, fia_report *report) {
+    if (p->n_sequences == 0 || p->max_q_len == 0) return FIA_OK;
     if (p->n_q_heads > 1 && p->out.head_bytes == 0) return fia_refuse_(report, "out.head_bytes", 0, "heads of the output must not coincide", 0, 0);
     if (p->max_q_len > 1 && p->out.row_bytes == 0) return fia_refuse_(report, "out.row_bytes", 0, "rows of the output must not coincide", 0, 0);
-    if (!p->q_packed && p->n_sequences > 1 && p->max_q_len > 0 && p->out.sequence_bytes == 0)
+    if (!p->q_packed && p->n_sequences > 1 && p->out.sequence_bytes == 0)
         return fia_refuse_(report, "out.sequence_bytes", 0, "sequences of the output must not coincide", 0, 0);
     return FIA_OK;
 }

@@ -211,6 +211,7 @@ static inline int too_far(int64_t stride, int64_t count) {
 static inline int rows_overlap(int64_t bytes, const int64_t stride[3], const int64_t count[3]) {
     int64_t inside = bytes;
     int done[3] = {0, 0, 0}, k, i, least;
+    if (count[0] <= 0 || count[1] <= 0 || count[2] <= 0) return 0;
     for (k = 0; k < 3; ++k) {
         least = -1;
         for (i = 0; i < 3; ++i)

@@ -48,6 +48,14 @@ static void decode_long(call_spec *s) {
     sequence(s, 1, 2100, 0, 0);
 }
 
+/* One sequence whose heads lie side by side: its keys are cut for all heads at once. */
+static void decode_alone(call_spec *s) {
+    heads(s, 3, 2, 16, 24);
+    dtypes(s, FIA_F32, FIA_BF16, FIA_F16, FIA_F32);
+    sequence(s, 1, 1010, 2000, 900);
+    s->offsets = 1;
+}
+
 static void decode_heads_of_one(call_spec *s) {
     heads(s, 3, 1, 17, 19);
     sequence(s, 1, 300, 0, 0);
@@ -161,6 +169,7 @@ static void both_families(call_spec *s) {
 
 static const scenario scenarios[] = {
     {"decode over more than 32 chunks", decode_long},
+    {"decode of one sequence", decode_alone},
     {"decode, a query head per KV head", decode_heads_of_one},
     {"decode with a window at an odd offset", decode_window_offset},
     {"decode with every modifier", decode_modifiers},
@@ -252,6 +261,18 @@ static void for_all(int (*holds)(const wanted *w, int index)) {
 
 /* ---- workers ---- */
 
+/* How work was cut, over all runs of the program; a scenario that is never cut would prove nothing. */
+static int cut_rows, cut_chunks, cut_all_blocks, folded;
+
+static void count_cuts(const char *explained) {
+    const char *cuts = strstr(explained, "cuts: "), *merge = strstr(explained, "in phase 2 ");
+    if (!cuts || !merge) return;
+    cut_rows += !strstr(cuts, "rows 0,");
+    if (strstr(cuts, "all blocks by chunks ")) ++cut_all_blocks;
+    else cut_chunks += !strstr(cuts, ", chunks 0\n");
+    folded += merge[strlen("in phase 2 ")] != '0';
+}
+
 static int holds_over_workers(const wanted *w, int index) {
     const call_form form = {CALL_TOKEN_MAJOR, 0, CALL_TOKEN_MAJOR, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0};
     int workers, mode, same = 1;
@@ -265,6 +286,7 @@ static int holds_over_workers(const wanted *w, int index) {
             how.seed = (uint64_t)(workers * 64 + index);
             how.n = workers;
             call_run(&c, &how);
+            count_cuts(c.explained);
             same &= all_same(&c, w, "workers");
             how.n = 1 + (int)(call_mix(how.seed) % (uint64_t)workers); /* fewer tasks than the plan has workers */
             if (mode == CALL_SHUFFLED) {
@@ -280,6 +302,9 @@ static int holds_over_workers(const wanted *w, int index) {
 static void bits_do_not_depend_on_workers(void **state) {
     (void)state;
     for_all(holds_over_workers);
+    printf("cut between row blocks %d, between chunks %d, all blocks by chunks %d, folded in phase 2 %d\n", cut_rows, cut_chunks,
+           cut_all_blocks, folded);
+    assert_true(cut_rows > 0 && cut_chunks > 0 && cut_all_blocks > 0 && folded > 0);
 }
 
 /* ---- neighbours ---- */
