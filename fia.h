@@ -1795,11 +1795,21 @@ static fia_partial_ fia_partial_at_(float *floats, int64_t rows) {
     return p;
 }
 
-static void fia_partial_clear_(fia_partial_ p, int rows, int value_dim) {
+/* Nobody reads the outputs of an empty state. */
+static void fia_partial_clear_(fia_partial_ p, int rows) {
     int r;
-    for (r = 0; r < rows; ++r) p.m[r] = -FIA_INF_;
-    memset(p.l, 0, (size_t)rows * sizeof(float));
-    memset(p.o, 0, (size_t)rows * (size_t)value_dim * sizeof(float));
+    for (r = 0; r < rows; ++r) {
+        p.m[r] = -FIA_INF_;
+        p.l[r] = 0.0f;
+    }
+}
+
+/* x = x * a over n floats. */
+static void fia_scale_row_(float *x, float a, int n) {
+    const fia_vf_ va = fia_vf_set1_(a);
+    int i = 0;
+    for (; i + FIA_LANES <= n; i += FIA_LANES) fia_vf_store_(x + i, fia_vf_mul_(fia_vf_load_(x + i), va));
+    for (; i < n; ++i) x[i] *= a;
 }
 
 /* x = x * a + y * b over n floats. */
@@ -3591,9 +3601,9 @@ static void fia_query_rows_(const fia_worker_ *w, const fia_row_block_ *rb, int 
             const float scale = fia_value_(p->query_scale.dtype,
                                            (const char *)io->query_scale + (p->q_packed ? 0 : rb->sequence->index * p->query_scale.sequence_bytes) +
                                                rb->head[r] * p->query_scale.head_bytes + row * p->query_scale.token_bytes);
-            for (i = 0; i < p->dim; ++i) dst[i] *= scale;
+            fia_scale_row_(dst, scale, p->dim);
         }
-        for (i = 0; i < width; ++i) dst[i] *= factor;
+        if (factor != 1.0f) fia_scale_row_(dst, factor, width);
         if (fold_channels && fia_per_channel_(&p->key_scale)) {
             fia_channel_values_(&p->key_scale, io->key_scale, rb->sequence->index, rb->kv_head, p->dim, channel);
             for (i = 0; i < p->dim; ++i) dst[i] *= channel[i];
@@ -3619,13 +3629,6 @@ static void fia_out_scales_(const fia_problem *p, const fia_io *io, int head, fl
         fia_channel_values_(&p->out_offset, io->out_offset, 0, head, p->value_dim, room + p->value_dim);
         *add = room + p->value_dim;
     }
-}
-
-static void fia_scale_row_(float *x, float a, int n) {
-    const fia_vf_ va = fia_vf_set1_(a);
-    int i = 0;
-    for (; i + FIA_LANES <= n; i += FIA_LANES) fia_vf_store_(x + i, fia_vf_mul_(fia_vf_load_(x + i), va));
-    for (; i < n; ++i) x[i] *= a;
 }
 
 static void fia_finish_rows_(const fia_worker_ *w, const fia_row_block_ *rb, fia_partial_ state) {
@@ -3873,7 +3876,7 @@ static void fia_attend_tiles_(fia_worker_ *w, const fia_unit_ *u, const fia_rect
     for (k = rect->first; k < rect->end; ++k) {
         fia_query_rows_(w, w->blocks + k, tile->takes_scales, w->q_rows);
         tile->pack_q(w->problem, w->base + at->packed + (size_t)k * at->packed_bytes, w->q_rows, fia_q_stride_(w->problem), w->blocks[k].rows);
-        fia_partial_clear_(fia_fold_at_(w, k, w->blocks[k].rows), w->blocks[k].rows, w->problem->value_dim);
+        fia_partial_clear_(fia_fold_at_(w, k, w->blocks[k].rows), w->blocks[k].rows);
     }
     for (c = fia_max_(c, rect->chunk), c_end = fia_min_(c_end, rect->chunk_end); c < c_end; ++c) {
         fia_chunk_keys_(plan, u->sequence, c, &from, &to);
@@ -3885,11 +3888,12 @@ static void fia_attend_tiles_(fia_worker_ *w, const fia_unit_ *u, const fia_rect
         }
         for (k = rect->first; k < rect->end; ++k) {
             const fia_row_block_ *rb = w->blocks + k;
-            fia_partial_ part = fia_partial_at_(w->part.m, rb->rows);
+            const int first_chunk = rect->chunk == 0 && from <= rb->any_lo; /* goes into the fold without a copy */
+            const fia_partial_ part = first_chunk ? fia_fold_at_(w, k, rb->rows) : fia_partial_at_(w->part.m, rb->rows);
             if (rb->any_lo >= to || rb->any_hi <= from) continue;
             tile->export_state(w->problem, w->base + at->state + (size_t)k * w->job->layout.state_bytes, rb->rows, part.m, part.l, part.o);
             if (tile->takes_scales) fia_export_channels_(w, rb, part, part.l, NULL);
-            fia_chunk_done_(w, rect, k, c, part);
+            if (!first_chunk) fia_chunk_done_(w, rect, k, c, part);
         }
     }
     fia_rect_done_(w, rect);
@@ -4181,7 +4185,7 @@ static void fia_attend_stream_(fia_worker_ *w, const fia_unit_ *u, const fia_rec
     fia_chunk_range_(w->plan, u->sequence, lo, hi, &c, &c_end);
     for (k = rect->first; k < rect->end; ++k) {
         fia_stream_begin_rows_(w, k);
-        fia_partial_clear_(fia_fold_at_(w, k, w->blocks[k].rows), w->blocks[k].rows, w->problem->value_dim);
+        fia_partial_clear_(fia_fold_at_(w, k, w->blocks[k].rows), w->blocks[k].rows);
     }
     c = fia_max_(c, rect->chunk);
     c_end = fia_min_(c_end, rect->chunk_end);

@@ -23,9 +23,9 @@ namespace {
 
 constexpr int kRepetitions = 7; // the median counts
 constexpr double kRepetitionSeconds = 0.05;
-// A share is marked as noisy where its two limits differ by more than kDrift, or wall time from CPU time; or where two
-// threads have less than kBusy times the FMA peak of one, because others use the machine.
-constexpr double kDrift = 0.2, kBusy = 1.6;
+// A share is marked as noisy where its two limits differ by more than kDrift, the repetitions by more than kSpread in wall
+// time, or two threads have less than kBusy times the FMA peak of one: others use the machine.
+constexpr double kDrift = 0.2, kSpread = 0.3, kBusy = 1.6;
 const char *const kQuick = "D1-8k/f16/(head|token)/cold|P1-2k-d128/f16";
 
 // ---- what the benchmarks share ----
@@ -102,14 +102,20 @@ void Table::ReportRuns(const std::vector<Run> &runs) {
         else print_group();
         return;
     }
+    double fastest = 0, slowest = 0; // of the repetitions, wall time
     for (const Run &run : runs) {
+        if (run.run_type == Run::RT_Iteration) {
+            double wall = run.GetAdjustedRealTime();
+            fastest = fastest > 0 ? std::min(fastest, wall) : wall;
+            slowest = std::max(slowest, wall);
+        }
         if (run.aggregate_name != "median") continue;
         double unit = benchmark::GetTimeUnitMultiplier(run.time_unit);
         double wall = run.GetAdjustedRealTime() / unit, cpu = run.GetAdjustedCPUTime() / unit;
         auto found = cases_.find(name);
+        bool one_thread = found == cases_.end() || found->second->threads == 1, noisy = slowest > (1 + kSpread) * fastest;
         if (found == cases_.end()) std::printf("%s: %.0f ns\n", name.c_str(), cpu * 1e9);
-        else if (found->second->threads == 1) group_.push_back({found->second, cpu, wall > (1 + kDrift) * cpu});
-        else group_.push_back({found->second, wall, false});
+        else group_.push_back({found->second, one_thread ? cpu : wall, noisy});
         std::fflush(stdout);
     }
 }

@@ -41,7 +41,7 @@ static void sequence(call_spec *s, int64_t q_len, int64_t kv_len, int64_t q_offs
 
 /* Decode steps, one of them longer than 32 chunks: 2 and 4 chunks of the base to a chunk. */
 static void decode_long(call_spec *s) {
-    heads(s, 2, 3, 24, 40);
+    heads(s, 1, 3, 16, 24);
     dtypes(s, FIA_F32, FIA_F16, FIA_F16, FIA_F32);
     sequence(s, 1, 1401, 0, 0);
     sequence(s, 1, 77, 0, 0);
@@ -66,7 +66,7 @@ static void decode_heads_of_one(call_spec *s) {
 
 /* A shard that begins at an odd global key, with a window of odd width. */
 static void decode_window_offset(call_spec *s) {
-    heads(s, 2, 4, 32, 32);
+    heads(s, 2, 4, 16, 16);
     dtypes(s, FIA_BF16, FIA_BF16, FIA_BF16, FIA_BF16);
     sequence(s, 1, 611, 12345 + 613, 12345);
     sequence(s, 2, 1100, 1000, -77);
