@@ -2878,15 +2878,13 @@ static void fia_chunk_range_(const fia_plan *plan, const fia_sequence_ *s, int64
 /* ---- phase 0: check ---- */
 
 static int64_t fia_length_at_(const fia_ints *ints, int form, int64_t b, int64_t longest, int64_t *start) {
-    int64_t before;
-    if (!ints->data) {
-        *start = b * longest;
-        return longest;
-    }
+    int64_t before, end;
+    if (!ints->data) return longest;
     if (form == FIA_LENGTHS_EACH) return fia_ints_at_(ints, b);
     before = form == FIA_LENGTHS_STARTS ? fia_ints_at_(ints, b) : b ? fia_ints_at_(ints, b - 1) : 0;
+    end = fia_ints_at_(ints, form == FIA_LENGTHS_STARTS ? b + 1 : b);
     *start = before;
-    return fia_ints_at_(ints, form == FIA_LENGTHS_STARTS ? b + 1 : b) - before;
+    return before < 0 || end < 0 ? fia_min_(end, 0) : end - before; /* refused either way, and nothing overflows */
 }
 
 static fia_status fia_check_length_(fia_report *report, const char *name, int64_t length, int64_t start, int64_t longest,
@@ -2895,7 +2893,7 @@ static fia_status fia_check_length_(fia_report *report, const char *name, int64_
     if (length < 0) return fia_refuse_(report, name, length, "lengths are not negative (running sums do not decrease)", 0, 0);
     if (length > longest) return fia_refuse_(report, name, length, "lengths are at most #", longest, 0);
     if (packed && (start > total || length > total - start))
-        return fia_refuse_(report, name, start + length, "the rows of all sequences are at most #", total, 0);
+        return fia_refuse_(report, name, start > total ? start : start + length, "the rows of all sequences are at most #", total, 0);
     return FIA_OK;
 }
 
@@ -2908,25 +2906,49 @@ static fia_status fia_check_mask_(fia_report *report, const char *name, const fi
     return FIA_OK;
 }
 
-static fia_status fia_check_ints_(fia_report *report, const char *name, const fia_ints *ints) {
-    if (!ints->data) return FIA_OK;
-    if (ints->dtype != FIA_I32 && ints->dtype != FIA_I64)
-        return fia_refuse_text_(report, name, fia_dtype_text(ints->dtype), "the array must be i32 or i64");
+/* Steps of a stride that stay within what cannot overflow. */
+static int fia_span_ok_(int64_t stride, int64_t count) {
+    const int64_t all = stride == INT64_MIN ? -1 : fia_mul_(stride < 0 ? -stride : stride, fia_max_(count - 1, 0));
+    return count < 2 || (all >= 0 && all <= FIA_SPAN_LIMIT_);
+}
+
+typedef struct fia_ints_check_ {
+    const char *name;
+    const fia_ints *ints;
+    int form, used;
+} fia_ints_check_;
+
+static fia_status fia_check_ints_(const fia_ints_check_ *c, int64_t n, fia_report *report) {
+    const fia_ints *x = c->ints;
+    if (!x->data && c->form != FIA_LENGTHS_EACH && n > 0) return fia_refuse_text_(report, c->name, "absent", "the plan takes running sums");
+    if (!x->data) return FIA_OK;
+    if (!c->used) return fia_refuse_text_(report, c->name, "given", "the plan was made without it");
+    if (x->dtype != FIA_I32 && x->dtype != FIA_I64) return fia_refuse_text_(report, c->name, fia_dtype_text(x->dtype), "the array must be i32 or i64");
+    if (x->broadcast < 0 || x->broadcast > 1 || (x->broadcast && c->form != FIA_LENGTHS_EACH))
+        return fia_refuse_(report, c->name, x->broadcast, "broadcast must be 0, or 1 where values are not running sums", 0, 0);
+    if (!x->broadcast && !fia_span_ok_(x->stride_bytes, n + (c->form == FIA_LENGTHS_STARTS)))
+        return fia_refuse_(report, c->name, x->stride_bytes, "with this stride_bytes the array would span more than 2^60 bytes", 0, 0);
+    if (c->form == FIA_LENGTHS_STARTS && n > 0 && fia_ints_at_(x, 0) != 0)
+        return fia_refuse_(report, c->name, fia_ints_at_(x, 0), "the first of these running sums must be 0", 0, 0);
     return FIA_OK;
 }
 
-/* Integer arrays: element types, and arrays that the plan cannot do without. */
+/* Integer arrays by themselves: what reading them needs, and arrays that the plan cannot do without. */
 static fia_status fia_check_lists_(const fia_problem *p, const fia_io *io, fia_report *report) {
-    if (fia_check_ints_(report, "q_lens", &io->q_lens) || fia_check_ints_(report, "kv_lens", &io->kv_lens) ||
-        fia_check_ints_(report, "q_offset", &io->q_offset) || fia_check_ints_(report, "kv_offset", &io->kv_offset) ||
-        fia_check_ints_(report, "kv_rows", &io->kv_rows) || fia_check_ints_(report, "key_head_strides", &io->key_head_strides) ||
-        fia_check_ints_(report, "key_rope_head_strides", &io->key_rope_head_strides) ||
-        fia_check_ints_(report, "value_head_strides", &io->value_head_strides))
-        return FIA_ERR_ARGUMENT;
-    if (p->q_lengths != FIA_LENGTHS_EACH && !io->q_lens.data && io->n_sequences > 0)
-        return fia_refuse_text_(report, "q_lens", "absent", "the plan takes running sums");
-    if (p->kv_lengths != FIA_LENGTHS_EACH && !io->kv_lens.data && io->n_sequences > 0)
-        return fia_refuse_text_(report, "kv_lens", "absent", "the plan takes running sums");
+    const int list = p->keys == FIA_KEYS_LIST || p->keys >= FIA_KEYS_USER;
+    const fia_ints_check_ table[] = {{"q_lens", &io->q_lens, p->q_lengths, 1},
+                                     {"kv_lens", &io->kv_lens, p->kv_lengths, 1},
+                                     {"q_offset", &io->q_offset, FIA_LENGTHS_EACH, 1},
+                                     {"kv_offset", &io->kv_offset, FIA_LENGTHS_EACH, 1},
+                                     {"kv_rows", &io->kv_rows, FIA_LENGTHS_EACH, list},
+                                     {"key_head_strides", &io->key_head_strides, FIA_LENGTHS_EACH, list},
+                                     {"key_rope_head_strides", &io->key_rope_head_strides, FIA_LENGTHS_EACH, list && p->rope_dim},
+                                     {"value_head_strides", &io->value_head_strides, FIA_LENGTHS_EACH, list && !p->value_in_key}};
+    size_t i;
+    for (i = 0; i < sizeof(table) / sizeof(table[0]); ++i)
+        if (fia_check_ints_(&table[i], io->n_sequences, report)) return FIA_ERR_ARGUMENT;
+    if (p->keys == FIA_KEYS_LIST && !fia_span_ok_(io->list_bytes, io->n_sequences))
+        return fia_refuse_(report, "list_bytes", io->list_bytes, "the lists would span more than 2^60 bytes", 0, 0);
     return FIA_OK;
 }
 
@@ -2992,24 +3014,92 @@ static fia_status fia_check_addresses_(const fia_plan *plan, const fia_io *io, i
     return FIA_OK;
 }
 
-/* Base pointers of a sequence with its own. */
+/* Bytes of rows that leave none out between them; 0: they do, or there is no row. */
+typedef struct fia_area_ {
+    uintptr_t low, high;
+} fia_area_;
+
+static fia_area_ fia_area_of_(const void *base, const fia_view *view, const int64_t count[3], int64_t bytes) {
+    const ptrdiff_t stride[3] = {view->sequence_bytes, view->head_bytes, view->row_bytes};
+    int64_t all = bytes, down = 0, up = bytes;
+    fia_area_ area = {0, 0};
+    int i;
+    for (i = 0; i < 3; ++i) {
+        if (count[i] < 1 || view->piece_elements) return area;
+        if (stride[i] == 0 || count[i] == 1) continue;
+        all = fia_mul_(all, count[i]);
+        if (stride[i] < 0) down -= stride[i] * (count[i] - 1);
+        else up += stride[i] * (count[i] - 1);
+    }
+    if (!base || all != up + down) return area;
+    area.low = (uintptr_t)base - (uintptr_t)down;
+    area.high = (uintptr_t)base + (uintptr_t)up;
+    return area;
+}
+
+FIA_INLINE_ int fia_areas_meet_(fia_area_ a, fia_area_ b) { return a.low && b.low && a.low < b.high && b.low < a.high; }
+
+FIA_INLINE_ int64_t fia_row_bytes_(const fia_codec *codec, const fia_view *view, int32_t elements) {
+    return codec->row_bytes ? codec->row_bytes(view, elements) : elements / codec->granule * codec->granule_bytes;
+}
+
+/* out and lse are not laid over an input: not at its address, and without a byte in common where rows leave none out.
+ * q_rows, kv_rows: as fia_check_sequence_ left them. */
+static fia_status fia_check_overlap_(const fia_plan *plan, const fia_io *io, int64_t q_rows, int64_t kv_rows, fia_report *report) {
+    const fia_problem *p = &plan->problem;
+    const void *const input[] = {io->query, io->key, p->value_in_key ? NULL : io->value, io->query_rope, io->key_rope, io->block_table, io->bias,
+                                 io->additive_mask, io->drop_mask, io->mask_factor, io->alibi_slopes, io->sinks, io->query_scale, io->key_scale,
+                                 io->key_offset, io->value_scale, io->value_offset, io->out_scale, io->out_offset};
+    const fia_view *const view[5] = {&p->query, &p->key, &p->value, &p->query_rope, &p->key_rope};
+    const fia_codec *const codec[5] = {plan->codec_q, plan->codec_k, plan->codec_v, plan->codec_q_rope, plan->codec_k_rope};
+    const int32_t elements[5] = {p->dim, p->dim, p->value_dim, p->rope_dim, p->rope_dim};
+    const int paged = p->keys != FIA_KEYS_STRIDED;
+    const int64_t rows[3] = {p->q_packed ? 1 : io->n_sequences, p->n_q_heads, !p->fill_padding ? q_rows : p->q_packed ? p->total_q : p->max_q_len};
+    const int64_t count[2][3] = {{rows[0], rows[1], q_rows},
+                                 {paged ? p->n_pages : p->kv_packed ? 1 : io->n_sequences, p->n_kv_heads, paged ? p->page_size : kv_rows}};
+    fia_view lse_view = p->out;
+    fia_area_ out, lse, area;
+    int i;
+    lse_view.sequence_bytes = p->lse_sequence_bytes;
+    lse_view.head_bytes = p->lse_head_bytes;
+    lse_view.row_bytes = p->lse_row_bytes;
+    out = fia_area_of_(io->out, &p->out, rows, fia_row_bytes_(plan->codec_out, &p->out, p->value_dim));
+    lse = fia_area_of_(p->want_lse ? io->lse : NULL, &lse_view, rows, 4);
+    for (i = 0; i < (int)(sizeof(input) / sizeof(input[0])); ++i) {
+        area.low = area.high = 0;
+        if (i < 5 && input[i]) area = fia_area_of_(input[i], view[i], count[i == 1 || i == 2 || i == 4], fia_row_bytes_(codec[i], view[i], elements[i]));
+        if (input[i] && (input[i] == io->out || fia_areas_meet_(out, area))) return fia_refuse_text_(report, "out", "laid over an input", "outputs share no byte with it");
+        if (input[i] && (input[i] == io->lse || fia_areas_meet_(lse, area))) return fia_refuse_text_(report, "lse", "laid over an input", "outputs share no byte with it");
+    }
+    if (p->want_lse && (io->out == (const void *)io->lse || fia_areas_meet_(out, lse))) return fia_refuse_text_(report, "lse", "laid over out", "outputs share no byte");
+    return FIA_OK;
+}
+
+/* Base pointers and head strides of a sequence with its own. */
 static fia_status fia_check_base_(const fia_bound_job_ *b, const fia_sequence_ *s, fia_report *report) {
     const fia_problem *p = b->problem;
-    const void *const list[3] = {b->io->key_list, p->rope_dim ? b->io->key_rope_list : NULL, p->value_in_key ? NULL : b->io->value_list};
-    static const char *const name[3] = {"key_list", "key_rope_list", "value_list"};
+    const fia_io *io = b->io;
+    const void *const list[3] = {io->key_list, p->rope_dim ? io->key_rope_list : NULL, p->value_in_key ? NULL : io->value_list};
+    const fia_ints *const strides[3] = {&io->key_head_strides, &io->key_rope_head_strides, &io->value_head_strides};
+    static const char *const name[3][2] = {{"key_list", "key_head_strides"}, {"key_rope_list", "key_rope_head_strides"}, {"value_list", "value_head_strides"}};
     const fia_codec *const codec[3] = {b->plan->codec_k, b->plan->codec_k_rope, b->plan->codec_v};
     const char *base;
     int i;
     if (p->keys != FIA_KEYS_LIST || s->q_len == 0 || s->kv_len == 0) return FIA_OK;
     for (i = 0; i < 3; ++i) {
         if (!list[i]) continue;
-        memcpy(&base, (const char *)list[i] + s->index * b->io->list_bytes, sizeof(base));
-        if (fia_check_address_(report, name[i], base, 1, 1, codec[i]->alignment)) return FIA_ERR_ARGUMENT;
+        memcpy(&base, (const char *)list[i] + s->index * io->list_bytes, sizeof(base));
+        if (fia_check_address_(report, name[i][0], base, 1, 1, codec[i]->alignment)) return FIA_ERR_ARGUMENT;
+        if (strides[i]->data) {
+            const int64_t stride = fia_ints_at_(strides[i], s->index);
+            if (stride % codec[i]->granule || !fia_span_ok_(stride, (int64_t)codec[i]->granule_bytes * (p->n_kv_heads - 1) + 1))
+                return fia_refuse_(report, name[i][1], stride, "must be a multiple of # elements, and heads must span less than 2^60 bytes", codec[i]->granule, 0);
+        }
     }
     return FIA_OK;
 }
 
-/* Lengths and positions of sequence b; q_next and kv_next are the running starts of packed rows. */
+/* Lengths and positions of sequence b; q_next and kv_next: rows of the packed sequences so far, or of the longest one. */
 static fia_status fia_check_sequence_(const fia_bound_job_ *b, int64_t index, int64_t *q_next, int64_t *kv_next, fia_sequence_ *s,
                                       fia_report *report) {
     const fia_problem *p = b->problem;
@@ -3021,14 +3111,17 @@ static fia_status fia_check_sequence_(const fia_bound_job_ *b, int64_t index, in
     s->q_len = fia_length_at_(&io->q_lens, p->q_lengths, index, p->max_q_len, &s->q_start);
     s->kv_len = fia_length_at_(&io->kv_lens, p->kv_lengths, index, p->max_kv_len, &s->kv_start);
     if (p->keys == FIA_KEYS_LIST && io->kv_rows.data) {
-        room = fia_min_(room, fia_ints_at_(&io->kv_rows, index));
+        const int64_t rows = fia_ints_at_(&io->kv_rows, index);
+        if (rows < 0) return fia_refuse_(report, "kv_rows", rows, "must not be negative", 0, 0);
+        if (rows > room && !io->kv_lens.data) return fia_refuse_(report, "kv_rows", rows, "without kv_lens it is the length, and lengths are at most #", room, 0);
+        room = fia_min_(room, rows);
         if (!io->kv_lens.data) s->kv_len = room;
     }
     if (fia_check_length_(report, "q_lens", s->q_len, s->q_start, p->max_q_len, p->total_q, p->q_packed) ||
         fia_check_length_(report, "kv_lens", s->kv_len, s->kv_start, room, p->total_kv, p->kv_packed))
         return FIA_ERR_ARGUMENT;
-    *q_next = s->q_start + s->q_len;
-    *kv_next = s->kv_start + s->kv_len;
+    *q_next = p->q_packed ? s->q_start + s->q_len : fia_max_(*q_next, s->q_len);
+    *kv_next = p->kv_packed ? s->kv_start + s->kv_len : fia_max_(*kv_next, s->kv_len);
     if (!p->q_packed) s->q_start = 0;
     if (!p->kv_packed) s->kv_start = 0;
     s->kv_pos = io->kv_offset.data ? fia_ints_at_(&io->kv_offset, index) : 0;
@@ -3263,8 +3356,9 @@ static fia_status fia_phase_check_(const fia_bound_job_ *b) {
         rows |= b->sequences[i].q_len > 0;
         keys |= b->sequences[i].q_len > 0 && b->sequences[i].kv_len > 0;
     }
-    if (b->problem->fill_padding && n > 0) rows |= 2;
-    if (fia_check_addresses_(b->plan, b->io, rows, keys, report)) return report->status;
+    if (b->problem->fill_padding && (b->problem->q_packed ? b->problem->total_q > 0 : n > 0 && b->problem->max_q_len > 0)) rows |= 2;
+    if (fia_check_addresses_(b->plan, b->io, rows, keys, report) || (rows && fia_check_overlap_(b->plan, b->io, q_next, kv_next, report)))
+        return report->status;
     for (i = 0; i < n; ++i)
         if (fia_check_base_(b, b->sequences + i, report) || fia_check_keys_(b, b->sequences + i, report)) return report->status;
     for (i = 0; i < n; ++i) {
@@ -3277,7 +3371,7 @@ static fia_status fia_phase_check_(const fia_bound_job_ *b) {
     }
     h->n_sequences = n;
     h->n_units = units;
-    h->n_fills = b->problem->fill_padding ? (b->problem->q_packed ? 1 : n) : 0;
+    h->n_fills = rows & 2 ? (b->problem->q_packed ? 1 : n) : 0;
     if (units + h->n_fills > 0) fia_lay_out_(b, cost);
     else memset(b->shares, 0, (size_t)(b->plan->max_workers + 1) * sizeof(int64_t));
     return FIA_OK;
@@ -4144,7 +4238,7 @@ static fia_prefetch fia_prefetch_of_(const fia_gather_ *g, int which) {
     return next;
 }
 
-/* Chunk after chunk, piece after piece; while a piece is worked on, its values and the next keys are fetched. */
+/* Chunk after chunk, piece after piece; while the keys of a piece are worked on the next keys are fetched, then the next values. */
 static void fia_stream_walk_(fia_worker_ *w, const fia_unit_ *u, const fia_rect_ *rect, int64_t c, int64_t c_end, int64_t lo, int64_t hi) {
     static const fia_prefetch nothing = {NULL, 0, 0};
     fia_walk_ walk;
@@ -4162,11 +4256,14 @@ static void fia_stream_walk_(fia_worker_ *w, const fia_unit_ *u, const fia_rect_
         for (k = rect->first; k < rect->end; ++k) fia_stream_begin_chunk_(w, k);
         while (next >= 0 && w->gather[g].first < to) {
             fia_gather_ *here = &w->gather[g], *there = &w->gather[g ^ 1];
-            fia_prefetch values = fia_prefetch_of_(here, FIA_OF_VALUE), keys = nothing;
+            fia_prefetch keys = nothing, values = nothing;
             now = next;
             next = fia_stream_next_(w, rect, u, &walk, there);
-            if (next >= 0) keys = fia_prefetch_of_(there, FIA_OF_KEY);
-            fia_stream_piece_(w, here, now, &values, &keys);
+            if (next >= 0) {
+                keys = fia_prefetch_of_(there, FIA_OF_KEY);
+                values = fia_prefetch_of_(there, FIA_OF_VALUE);
+            }
+            fia_stream_piece_(w, here, now, &keys, &values);
             g ^= 1;
         }
         for (k = rect->first; k < rect->end; ++k) {
@@ -4332,10 +4429,20 @@ FIA_API fia_status fia_context_add(fia_context *context, const fia_kernels *tabl
     if (table->version != FIA_VERSION) return fia_refuse_(report, "table->version", table->version, "this build has #", FIA_VERSION, 0);
     if (table->plan_bytes != sizeof(fia_plan))
         return fia_refuse_(report, "table->plan_bytes", table->plan_bytes, "this build has #", (int64_t)sizeof(fia_plan), 0);
-    if (context->n_tables >= FIA_MAX_TABLES)
-        return fia_refuse_(report, "context->n_tables", context->n_tables, "a context holds at most # tables", FIA_MAX_TABLES, 0);
+    if (context->n_tables < 1 || context->n_tables >= FIA_MAX_TABLES)
+        return fia_refuse_(report, "context->n_tables", context->n_tables, "a context from fia_context_init holds at most # tables", FIA_MAX_TABLES, 0);
     context->table[context->n_tables++] = table;
     return fia_ok_(report);
+}
+
+/* A context that fia_context_init made. */
+static fia_status fia_check_context_(const fia_context *context, fia_report *report) {
+    int t;
+    if (context->n_tables < 1 || context->n_tables > FIA_MAX_TABLES)
+        return fia_refuse_(report, "context->n_tables", context->n_tables, "a context from fia_context_init holds # to # tables", 1, FIA_MAX_TABLES);
+    for (t = 0; t < context->n_tables; ++t)
+        if (!context->table[t]) return fia_refuse_(report, "context->table", t, "this is the number of a table that is NULL", 0, 0);
+    return FIA_OK;
 }
 
 /* Look-ups: the table that was added last wins. */
@@ -4549,31 +4656,7 @@ static fia_status fia_check_codec_(const fia_context *context, const char *name,
     return fia_refuse_text_(report, name, fia_dtype_text(dtype), "must be f32, f16 or bf16, or a type with a codec");
 }
 
-/* One stride: a multiple of `unit`, and a span that cannot overflow. */
-static fia_status fia_check_stride_(fia_report *report, const char *view, const char *field, ptrdiff_t stride, int64_t count, int64_t unit) {
-    char name[64];
-    fia_text_ t;
-    const int64_t size = stride == PTRDIFF_MIN ? INT64_MAX : stride < 0 ? -(int64_t)stride : (int64_t)stride;
-    if (stride != PTRDIFF_MIN && size % unit == 0 && (count < 2 || fia_mul_(count - 1, size) >= 0) && fia_mul_(fia_max_(count - 1, 0), size) <= FIA_SPAN_LIMIT_)
-        return FIA_OK;
-    t.at = name;
-    t.room = sizeof(name);
-    t.used = 0;
-    fia_text_str_(&t, view);
-    fia_text_char_(&t, '.');
-    fia_text_str_(&t, field);
-    if (size % unit) return fia_refuse_(report, name, stride, "must be a multiple of # bytes", unit, 0);
-    return fia_refuse_(report, name, stride, "the tensor would span more than 2^60 bytes (# steps of this stride)", count, 0);
-}
-
-typedef struct fia_view_check_ {
-    const char *name;
-    fia_view *view;
-    int32_t elements;
-    int64_t outer, heads, rows;
-    int output, pieces_allowed;
-} fia_view_check_;
-
+/* Refuses field `field` of `view`. */
 static fia_status fia_check_view_name_(fia_report *report, const char *view, const char *field, int64_t value, const char *allowed, int64_t a) {
     char name[64];
     fia_text_ t;
@@ -4584,6 +4667,57 @@ static fia_status fia_check_view_name_(fia_report *report, const char *view, con
     fia_text_str_(&t, field);
     return fia_refuse_(report, name, value, allowed, a, 0);
 }
+
+static int64_t fia_stride_size_(ptrdiff_t stride) { return stride == PTRDIFF_MIN ? INT64_MAX : stride < 0 ? -(int64_t)stride : (int64_t)stride; }
+
+/* One stride: a multiple of `unit`, and `count` values span less than what could overflow. */
+static fia_status fia_check_stride_(fia_report *report, const char *view, const char *field, ptrdiff_t stride, int64_t count, int64_t unit) {
+    const int64_t size = fia_stride_size_(stride), all = count < 2 ? 0 : fia_mul_(count - 1, size);
+    if (stride != PTRDIFF_MIN && size % unit) return fia_check_view_name_(report, view, field, stride, "must be a multiple of # bytes", unit);
+    if (stride != PTRDIFF_MIN && all >= 0 && all <= FIA_SPAN_LIMIT_) return FIA_OK;
+    return fia_check_view_name_(report, view, field, stride, "the tensor would span more than 2^60 bytes (# steps of this stride)", count);
+}
+
+/* Strides of sequence, head and row, and how many there are of each. */
+typedef struct fia_strides_ {
+    const char *view;
+    const char *field[3];
+    ptrdiff_t stride[3];
+    int64_t count[3], unit;
+} fia_strides_;
+
+#define FIA_VIEW_STRIDES_ {".sequence_bytes", ".head_bytes", ".row_bytes"}
+
+static fia_status fia_check_strides_(fia_report *report, const fia_strides_ *s) {
+    int i;
+    for (i = 0; i < 3; ++i)
+        if (fia_check_stride_(report, s->view, s->field[i], s->stride[i], s->count[i], s->unit)) return FIA_ERR_ARGUMENT;
+    return FIA_OK;
+}
+
+/* Rows of `bytes` bytes that are written lie apart: from the inside to the outside, a stride is at least what lies inside of it. */
+static fia_status fia_check_apart_(fia_report *report, const fia_strides_ *s, int64_t bytes) {
+    int done[3] = {0, 0, 0}, k, i, least;
+    if (s->count[0] < 1 || s->count[1] < 1 || s->count[2] < 1) return FIA_OK;
+    for (k = 0; k < 3; ++k) {
+        for (least = -1, i = 0; i < 3; ++i)
+            if (!done[i] && s->count[i] > 1 && (least < 0 || fia_stride_size_(s->stride[i]) < fia_stride_size_(s->stride[least]))) least = i;
+        if (least < 0) break;
+        done[least] = 1;
+        if (fia_stride_size_(s->stride[least]) < bytes)
+            return fia_check_view_name_(report, s->view, s->field[least], s->stride[least], "rows that are written must lie apart, # bytes here", bytes);
+        bytes += fia_stride_size_(s->stride[least]) * (s->count[least] - 1);
+    }
+    return FIA_OK;
+}
+
+typedef struct fia_view_check_ {
+    const char *name;
+    fia_view *view;
+    int32_t elements;
+    int64_t outer, heads, rows;
+    int output, pieces_allowed;
+} fia_view_check_;
 
 static fia_status fia_check_view_(const fia_context *context, const fia_view_check_ *c, const fia_codec **codec, fia_report *report) {
     fia_view *v = c->view;
@@ -4603,10 +4737,10 @@ static fia_status fia_check_view_(const fia_context *context, const fia_view_che
     if (v->piece_elements < 0 || (v->piece_elements > 0 && (!c->pieces_allowed || v->piece_elements % (*codec)->granule)))
         return fia_check_view_name_(report, c->name, ".piece_elements", v->piece_elements,
                                     c->pieces_allowed ? "must be 0 or a positive multiple of #" : "must be 0 here (#)", (*codec)->granule);
-    if (fia_check_stride_(report, c->name, "sequence_bytes", v->sequence_bytes, c->outer, unit) ||
-        fia_check_stride_(report, c->name, "head_bytes", v->head_bytes, c->heads, unit) ||
-        fia_check_stride_(report, c->name, "row_bytes", v->row_bytes, c->rows, unit) ||
-        fia_check_stride_(report, c->name, "piece_bytes", v->piece_bytes, v->piece_elements ? c->elements : 0, unit))
+    if (fia_check_stride_(report, c->name, ".sequence_bytes", v->sequence_bytes, c->outer, unit) ||
+        fia_check_stride_(report, c->name, ".head_bytes", v->head_bytes, c->heads, unit) ||
+        fia_check_stride_(report, c->name, ".row_bytes", v->row_bytes, c->rows, unit) ||
+        fia_check_stride_(report, c->name, ".piece_bytes", v->piece_bytes, v->piece_elements ? c->elements : 0, unit))
         return FIA_ERR_ARGUMENT;
     if (c->output && !(*codec)->store) return fia_refuse_text_(report, name, fia_dtype_text(v->dtype), "this element type is never an output");
     if ((*codec)->check) {
@@ -4620,14 +4754,16 @@ static fia_status fia_check_view_(const fia_context *context, const fia_view_che
     return FIA_OK;
 }
 
-/* Two rows of the output may not be one. */
-static fia_status fia_check_distinct_(const fia_problem *p, fia_report *report) {
-    if (p->n_sequences == 0 || p->max_q_len == 0) return FIA_OK;
-    if (p->n_q_heads > 1 && p->out.head_bytes == 0) return fia_refuse_(report, "out.head_bytes", 0, "heads of the output must not coincide", 0, 0);
-    if (p->max_q_len > 1 && p->out.row_bytes == 0) return fia_refuse_(report, "out.row_bytes", 0, "rows of the output must not coincide", 0, 0);
-    if (!p->q_packed && p->n_sequences > 1 && p->out.sequence_bytes == 0)
-        return fia_refuse_(report, "out.sequence_bytes", 0, "sequences of the output must not coincide", 0, 0);
-    return FIA_OK;
+/* No two rows of out, and none of lse, share a byte. */
+static fia_status fia_check_written_(const fia_plan *plan, fia_report *report) {
+    const fia_problem *p = &plan->problem;
+    const int64_t outer = p->q_packed ? 1 : p->n_sequences, rows = p->q_packed ? p->total_q : p->max_q_len;
+    const fia_strides_ out = {"out", FIA_VIEW_STRIDES_, {p->out.sequence_bytes, p->out.head_bytes, p->out.row_bytes}, {outer, p->n_q_heads, rows}, 1};
+    const fia_strides_ lse = {"lse", {"_sequence_bytes", "_head_bytes", "_row_bytes"}, {p->lse_sequence_bytes, p->lse_head_bytes, p->lse_row_bytes},
+                              {outer, p->n_q_heads, rows}, 4};
+    if (fia_check_apart_(report, &out, fia_row_bytes_(plan->codec_out, &p->out, p->value_dim))) return FIA_ERR_ARGUMENT;
+    if (!p->want_lse) return FIA_OK;
+    return fia_check_strides_(report, &lse) ? FIA_ERR_ARGUMENT : fia_check_apart_(report, &lse, 4);
 }
 
 static fia_status fia_check_views_(const fia_context *context, fia_plan *plan, fia_report *report) {
@@ -4654,24 +4790,21 @@ static fia_status fia_check_views_(const fia_context *context, fia_plan *plan, f
     if (p->value_in_key) plan->codec_v = plan->codec_k;
     if (p->value_in_key && p->value_dim % plan->codec_k->granule)
         return fia_refuse_(report, "value_dim", p->value_dim, "must be a multiple of # for this element type", plan->codec_k->granule, 0);
-    return fia_check_distinct_(p, report);
+    return fia_check_written_(plan, report);
 }
 
 static fia_status fia_check_mask_view_(const char *name, const fia_mask_view *v, const fia_problem *p, int drop, fia_report *report) {
     const int is_float = v->dtype == FIA_F32 || v->dtype == FIA_F16 || v->dtype == FIA_BF16;
     const int is_byte = v->dtype == FIA_BOOL || v->dtype == FIA_I8 || v->dtype == FIA_U8;
     const int64_t unit = fia_float_bytes_(v->dtype);
+    const fia_strides_ s = {name, FIA_VIEW_STRIDES_, {v->sequence_bytes, v->head_bytes, v->row_bytes}, {p->n_sequences, p->n_q_heads, v->rows}, unit};
+    if (v->reserved) return fia_check_view_name_(report, name, ".reserved", v->reserved, "must be 0", 0);
     if (v->dtype == FIA_NONE) return FIA_OK;
     if (drop ? !is_byte : !is_float)
         return fia_refuse_text_(report, name, fia_dtype_text(v->dtype), drop ? "the dtype must be bool, i8 or u8" : "the dtype must be f32, f16 or bf16");
-    if (v->rows < 0) return fia_check_view_name_(report, name, ".rows", v->rows, "must not be negative", 0);
-    if (v->keys < 0) return fia_check_view_name_(report, name, ".keys", v->keys, "must not be negative", 0);
-    if (v->reserved) return fia_check_view_name_(report, name, ".reserved", v->reserved, "must be 0", 0);
-    if (fia_check_stride_(report, name, "sequence_bytes", v->sequence_bytes, p->n_sequences, unit) ||
-        fia_check_stride_(report, name, "head_bytes", v->head_bytes, p->n_q_heads, unit) ||
-        fia_check_stride_(report, name, "row_bytes", v->row_bytes, v->rows, unit))
-        return FIA_ERR_ARGUMENT;
-    return FIA_OK;
+    if (v->rows < 0 || v->rows > FIA_SPAN_LIMIT_) return fia_check_view_name_(report, name, ".rows", v->rows, "must lie in [0, #]", FIA_SPAN_LIMIT_);
+    if (v->keys < 0 || v->keys > FIA_SPAN_LIMIT_) return fia_check_view_name_(report, name, ".keys", v->keys, "must lie in [0, #]", FIA_SPAN_LIMIT_);
+    return fia_check_strides_(report, &s);
 }
 
 static fia_status fia_check_float_(const char *name, fia_dtype dtype, fia_report *report) {
@@ -4679,41 +4812,70 @@ static fia_status fia_check_float_(const char *name, fia_dtype dtype, fia_report
     return fia_refuse_text_(report, name, fia_dtype_text(dtype), "must be f32, f16 or bf16, or none");
 }
 
-static fia_status fia_check_scale_view_(const char *name, const fia_scale_view *v, int tokens, int channels, int paged, fia_report *report) {
+/* How many values a scale view may hold along each axis; places: bits of FIA_PLACE_*. Axes without values have stride 0. */
+typedef struct fia_scale_check_ {
+    const char *name;
+    const fia_scale_view *view;
+    int64_t sequences, heads, tokens, channels;
+    int places;
+} fia_scale_check_;
+
+static fia_status fia_check_scale_view_(const fia_scale_check_ *c, fia_report *report) {
+    const fia_scale_view *v = c->view;
     const int64_t unit = fia_float_bytes_(v->dtype);
-    if (fia_check_float_(name, v->dtype, report)) return FIA_ERR_ARGUMENT;
+    if (fia_check_float_(c->name, v->dtype, report)) return FIA_ERR_ARGUMENT;
     if (v->dtype == FIA_NONE) return FIA_OK;
-    if (v->place < FIA_PLACE_ROWS || v->place > FIA_PLACE_LOCAL || (v->place == FIA_PLACE_PAGES && !paged))
-        return fia_check_view_name_(report, name, ".place", v->place, "must be a FIA_PLACE_* code; pages need paged keys", 0);
-    if (v->token_bytes && (!tokens || v->channel_bytes))
-        return fia_check_view_name_(report, name, ".token_bytes", v->token_bytes, tokens ? "must be 0 where channel_bytes is not" : "must be 0 here", 0);
-    if (v->channel_bytes && !channels) return fia_check_view_name_(report, name, ".channel_bytes", v->channel_bytes, "must be 0 here", 0);
-    if (fia_check_stride_(report, name, "sequence_bytes", v->sequence_bytes, 1, unit) || fia_check_stride_(report, name, "head_bytes", v->head_bytes, 1, unit) ||
-        fia_check_stride_(report, name, "token_bytes", v->token_bytes, 1, unit) || fia_check_stride_(report, name, "channel_bytes", v->channel_bytes, 1, unit))
+    if (v->place < FIA_PLACE_ROWS || v->place > FIA_PLACE_LOCAL || !(c->places >> v->place & 1))
+        return fia_check_view_name_(report, c->name, ".place", v->place, "must be a FIA_PLACE_* code that these rows have; pages need paged keys", 0);
+    if (v->sequence_bytes && !c->sequences) return fia_check_view_name_(report, c->name, ".sequence_bytes", v->sequence_bytes, "must be 0 here", 0);
+    if (v->token_bytes && (!c->tokens || v->channel_bytes))
+        return fia_check_view_name_(report, c->name, ".token_bytes", v->token_bytes, c->tokens ? "must be 0 where channel_bytes is not" : "must be 0 here", 0);
+    if (v->channel_bytes && !c->channels) return fia_check_view_name_(report, c->name, ".channel_bytes", v->channel_bytes, "must be 0 here", 0);
+    if (fia_check_stride_(report, c->name, ".sequence_bytes", v->sequence_bytes, c->sequences, unit) ||
+        fia_check_stride_(report, c->name, ".head_bytes", v->head_bytes, c->heads, unit) ||
+        fia_check_stride_(report, c->name, ".token_bytes", v->token_bytes, c->tokens, unit) ||
+        fia_check_stride_(report, c->name, ".channel_bytes", v->channel_bytes, c->channels, unit))
         return FIA_ERR_ARGUMENT;
     return FIA_OK;
 }
 
+/* The scale or offset of keys or values. */
+static fia_status fia_check_kv_scale_(const char *name, const fia_scale_view *view, const fia_problem *p, int64_t channels, fia_report *report) {
+    const int paged = p->keys == FIA_KEYS_PAGED || p->keys >= FIA_KEYS_USER, by_page = paged && view->place == FIA_PLACE_PAGES;
+    const int packed = p->kv_packed && view->place == FIA_PLACE_ROWS;
+    const fia_scale_check_ c = {name, view, by_page ? fia_max_(p->n_pages, 1) : packed ? 1 : fia_max_(p->n_sequences, 1), p->n_kv_heads,
+                                fia_max_(by_page ? p->page_size : packed ? p->total_kv : p->max_kv_len, 1), channels,
+                                1 << FIA_PLACE_ROWS | 1 << FIA_PLACE_LOCAL | paged << FIA_PLACE_PAGES};
+    return fia_check_scale_view_(&c, report);
+}
+
+static fia_status fia_check_scales_(const fia_problem *p, fia_report *report) {
+    const int packed = p->q_packed && p->query_scale.place == FIA_PLACE_ROWS;
+    const int rows = 1 << FIA_PLACE_ROWS;
+    const fia_scale_check_ table[] = {{"query_scale", &p->query_scale, packed ? 1 : fia_max_(p->n_sequences, 1), p->n_q_heads,
+                                       fia_max_(packed ? p->total_q : p->max_q_len, 1), 0, rows | 1 << FIA_PLACE_LOCAL},
+                                      {"out_scale", &p->out_scale, 0, p->n_q_heads, 0, p->value_dim, rows},
+                                      {"out_offset", &p->out_offset, 0, p->n_q_heads, 0, p->value_dim, rows}};
+    int i;
+    for (i = 0; i < 3; ++i)
+        if (fia_check_scale_view_(&table[i], report)) return FIA_ERR_ARGUMENT;
+    if (fia_check_kv_scale_("key_scale", &p->key_scale, p, p->dim, report) || fia_check_kv_scale_("key_offset", &p->key_offset, p, p->dim, report) ||
+        fia_check_kv_scale_("value_scale", &p->value_scale, p, p->value_dim, report) ||
+        fia_check_kv_scale_("value_offset", &p->value_offset, p, p->value_dim, report))
+        return FIA_ERR_ARGUMENT;
+    if (p->value_in_key && (p->value_scale.dtype != FIA_NONE || p->value_offset.dtype != FIA_NONE))
+        return fia_refuse_text_(report, p->value_scale.dtype != FIA_NONE ? "value_scale" : "value_offset", "given", "a value inside the key has the key's");
+    return FIA_OK;
+}
+
 static fia_status fia_check_modifiers_(const fia_problem *p, fia_report *report) {
-    const int paged = p->keys == FIA_KEYS_PAGED || p->keys >= FIA_KEYS_USER;
     if (fia_check_mask_view_("bias", &p->bias, p, 0, report) || fia_check_mask_view_("additive_mask", &p->additive_mask, p, 0, report) ||
         fia_check_mask_view_("drop_mask", &p->drop_mask, p, 1, report) || fia_check_float_("mask_factor", p->mask_factor, report) ||
-        fia_check_float_("alibi_slopes", p->alibi_slopes, report) || fia_check_float_("sinks", p->sinks, report) ||
-        fia_check_scale_view_("query_scale", &p->query_scale, 1, 0, 0, report) || fia_check_scale_view_("key_scale", &p->key_scale, 1, 1, paged, report) ||
-        fia_check_scale_view_("key_offset", &p->key_offset, 1, 1, paged, report) ||
-        fia_check_scale_view_("value_scale", &p->value_scale, 1, 1, paged, report) ||
-        fia_check_scale_view_("value_offset", &p->value_offset, 1, 1, paged, report) ||
-        fia_check_scale_view_("out_scale", &p->out_scale, 0, 1, 0, report) || fia_check_scale_view_("out_offset", &p->out_offset, 0, 1, 0, report))
+        fia_check_float_("alibi_slopes", p->alibi_slopes, report) || fia_check_float_("sinks", p->sinks, report))
         return FIA_ERR_ARGUMENT;
     if (p->mask_factor != FIA_NONE && p->additive_mask.dtype == FIA_NONE)
         return fia_refuse_text_(report, "mask_factor", "given", "it multiplies additive_mask, which is absent");
-    if (p->value_in_key && (p->value_scale.dtype != FIA_NONE || p->value_offset.dtype != FIA_NONE))
-        return fia_refuse_text_(report, p->value_scale.dtype != FIA_NONE ? "value_scale" : "value_offset", "given", "a value inside the key has the key's");
-    if (p->want_lse && (fia_check_stride_(report, "lse", "sequence_bytes", p->lse_sequence_bytes, p->q_packed ? 1 : p->n_sequences, 4) ||
-                        fia_check_stride_(report, "lse", "head_bytes", p->lse_head_bytes, p->n_q_heads, 4) ||
-                        fia_check_stride_(report, "lse", "row_bytes", p->lse_row_bytes, p->q_packed ? p->total_q : p->max_q_len, 4)))
-        return FIA_ERR_ARGUMENT;
-    return FIA_OK;
+    return fia_check_scales_(p, report);
 }
 
 static fia_status fia_check_key_form_(const fia_context *context, fia_plan *plan, fia_report *report) {
@@ -4722,14 +4884,20 @@ static fia_status fia_check_key_form_(const fia_context *context, fia_plan *plan
                                 {"n_pages", p->n_pages, 0, INT32_MAX},
                                 {"table_columns", p->table_columns, 0, FIA_SPAN_LIMIT_}};
     int64_t room;
+    int i;
     plan->keys = fia_find_keys_(context, p->keys);
     if (!plan->keys && p->keys >= FIA_KEYS_USER) {
         fia_lacks_(report, "keys", "an added key form", "no table of this context has it");
         return FIA_ERR_NOT_IN_BUILD;
     }
     if (!plan->keys) return fia_refuse_(report, "keys", p->keys, "must be a FIA_KEYS_* code", 0, 0);
+    for (i = 0; i < (int)sizeof(p->keys_params) && p->keys < FIA_KEYS_USER; ++i)
+        if (p->keys_params[i]) return fia_refuse_(report, "keys_params", p->keys_params[i], "must be zero for this key form (byte value)", 0, 0);
     if (p->keys != FIA_KEYS_PAGED) return FIA_OK;
     if (FIA_CHECK_RANGES_(report, table)) return FIA_ERR_ARGUMENT;
+    room = fia_mul_(fia_mul_(p->table_columns, p->n_sequences), 4);
+    if (room < 0 || room > FIA_SPAN_LIMIT_)
+        return fia_refuse_(report, "table_columns", p->table_columns, "the table of # sequences would span more than 2^60 bytes", p->n_sequences, 0);
     room = fia_mul_(p->table_columns, p->page_size);
     if (room >= 0 && p->max_kv_len > room)
         return fia_refuse_(report, "max_kv_len", p->max_kv_len, "the block table has room for # keys", room, 0);
@@ -4752,7 +4920,7 @@ static void fia_plan_pool_(fia_plan *plan) {
     const fia_problem *p = &plan->problem;
     const int64_t keys = plan->keys->entries ? plan->keys->entries(p) : p->max_kv_len;
     const int64_t chunk = p->pin_chunk ? p->pin_chunk : plan->chunk_base;
-    const int64_t group = fia_group_(p), per_head = fia_add_(fia_mul_(p->max_q_len, group), FIA_STREAM_ROWS - 1) / FIA_STREAM_ROWS;
+    const int64_t group = fia_group_(p), per_head = fia_ceil_div_(p->max_q_len * group, FIA_STREAM_ROWS); /* fia_plan_kernels_ bounds the product */
     const int64_t blocks = fia_mul_(fia_mul_(p->n_sequences, p->n_kv_heads), plan->keys->per_token ? fia_mul_(p->max_q_len, group) : per_head);
     int64_t most = plan->max_workers;
     if (fia_heads_together_(p, plan->keys)) most = fia_max_(most, p->n_kv_heads);
@@ -4774,6 +4942,11 @@ static fia_status fia_plan_kernels_(const fia_context *context, fia_plan *plan, 
     plan->chunk_base = fia_ceil_div_(fia_max_(plan->tile->chunk_base, 1), FIA_CHUNK) * FIA_CHUNK;
     if (p->pin_chunk % plan->chunk_base)
         return fia_refuse_(report, "pin_chunk", p->pin_chunk, "must be a multiple of # keys", plan->chunk_base, 0);
+    if (p->pin_chunk && p->max_kv_len / p->pin_chunk >= INT32_MAX - 1)
+        return fia_refuse_(report, "pin_chunk", p->pin_chunk, "max_kv_len # is more than 2^31 of them", p->max_kv_len, 0);
+    if (p->max_q_len > INT32_MAX * fia_min_(plan->tile->rows, FIA_STREAM_ROWS) / fia_group_(p))
+        return fia_refuse_(report, "max_q_len", p->max_q_len, "a KV head has at most # rows for each of its # query heads",
+                           INT32_MAX * fia_min_(plan->tile->rows, FIA_STREAM_ROWS) / fia_group_(p), fia_group_(p));
     return FIA_OK;
 }
 
@@ -4790,7 +4963,8 @@ FIA_API fia_status fia_plan_make(const fia_context *context, const fia_problem *
     made.max_workers = max_workers;
     made.problem = *problem;
     made.context = context;
-    if ((status = FIA_CHECK_RANGES_(report, workers)) != FIA_OK || (status = fia_check_sizes_(problem, report)) != FIA_OK ||
+    if ((status = fia_check_context_(context, report)) != FIA_OK || (status = FIA_CHECK_RANGES_(report, workers)) != FIA_OK ||
+        (status = fia_check_sizes_(problem, report)) != FIA_OK ||
         (status = fia_check_key_form_(context, &made, report)) != FIA_OK || (status = fia_check_views_(context, &made, report)) != FIA_OK ||
         (status = fia_check_modifiers_(problem, report)) != FIA_OK)
         return status;
@@ -4798,7 +4972,10 @@ FIA_API fia_status fia_plan_make(const fia_context *context, const fia_problem *
     if ((status = fia_plan_kernels_(context, &made, report)) != FIA_OK) return status;
     fia_plan_pool_(&made);
     fia_layout_make_(&made, &layout);
-    if (layout.total == SIZE_MAX) return fia_refuse_(report, "problem", problem->max_q_len, "its workspace would overflow (max_q_len is shown)", 0, 0);
+    if (layout.total == SIZE_MAX && fia_bytes_(problem->n_sequences, sizeof(fia_sequence_), 1) == SIZE_MAX)
+        return fia_refuse_(report, "n_sequences", problem->n_sequences, "the workspace would overflow", 0, 0);
+    if (layout.total == SIZE_MAX) return fia_refuse_(report, "max_workers", max_workers, "the workspace would overflow, with dim # and value_dim #",
+                                                     problem->dim, problem->value_dim);
     made.workspace_bytes = layout.total;
     *plan = made;
     return fia_ok_(report);
@@ -4816,6 +4993,7 @@ FIA_API void fia_plan_release(fia_plan *plan) {
 static fia_status fia_check_job_(const fia_job *job, fia_report *report) {
     if (!job) return fia_refuse_text_(report, "job", "NULL", "must point to a job");
     if (!job->plan) return fia_refuse_text_(report, "plan", "NULL", "a job needs a plan");
+    if (job->plan->version == FIA_VERSION && job->plan->on_backend) return fia_refuse_text_(report, "plan", "on the backend", "such a plan runs as a whole");
     if (job->plan->version != FIA_VERSION) return fia_refuse_(report, "plan", job->plan->version, "it was not made by this version (#)", FIA_VERSION, 0);
     if (!job->io) return fia_refuse_text_(report, "io", "NULL", "a job needs an io");
     if (!job->workspace) return fia_refuse_text_(report, "workspace", "NULL", "a job needs a workspace");
@@ -4846,12 +5024,14 @@ FIA_API fia_status fia_phase_run(const fia_job *job, int phase, int64_t begin, i
     int64_t i;
     const fia_status status = fia_check_job_(job, NULL);
     if (status) return status;
-    if (worker < 0 || worker >= job->plan->max_workers || phase < 0 || phase >= FIA_PHASES || begin < 0) return FIA_ERR_ARGUMENT;
+    if (worker < 0 || worker >= job->plan->max_workers || phase < 0 || phase >= FIA_PHASES || begin < 0 || end < begin) return FIA_ERR_ARGUMENT;
+    if (phase == FIA_PHASE_CHECK && end > 1) return FIA_ERR_ARGUMENT;
+    if (phase == FIA_PHASE_CHECK && begin == end) return FIA_OK; /* another worker has the item */
     fia_bind_(job, &b);
-    if (phase == FIA_PHASE_CHECK && begin == 0 && end > 0) fia_phase_begin_(&b);
+    if (phase == FIA_PHASE_CHECK) fia_phase_begin_(&b);
     if (phase == FIA_PHASE_CHECK || b.header->verdict.status != FIA_OK) return b.header->verdict.status;
     if (end > fia_phase_items(job, phase)) return FIA_ERR_ARGUMENT;
-    if (begin >= end) return FIA_OK;
+    if (begin == end) return FIA_OK;
     fia_worker_bind_(&b, worker, &w);
     if (phase == FIA_PHASE_FOLD) {
         for (i = begin; i < end; ++i) fia_fold_item_(&w, i);
@@ -5026,7 +5206,7 @@ FIA_API fia_tensor fia_tensor_make(void *data, fia_dtype dtype, int ndim, const 
     for (i = ndim - 1; i >= 0 && ndim <= 6; --i) {
         t.shape[i] = shape[i];
         t.stride[i] = step;
-        step *= shape[i];
+        step = (int64_t)((uint64_t)step * (uint64_t)shape[i]); /* what overflows is refused where the tensor is used */
     }
     return t;
 }

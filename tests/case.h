@@ -149,6 +149,7 @@ typedef struct test_case {
         *live[CASE_MAX_SEQUENCES]; /* live[b][j]: some row of sequence b sees key j by length, causal, window */
     int32_t *block_table;
     const void *list[CASE_TENSORS][CASE_MAX_SEQUENCES];
+    int in_arena;                 /* 1: memory is shared by all cases, not freed */
     void *owned[CASE_MAX_MEMORY]; /* every allocation */
     size_t owned_bytes[CASE_MAX_MEMORY];
     int n_owned;

@@ -199,18 +199,29 @@ static void fit_work(test_case *c, const case_limits *limits) {
 
 /* One row of one sequence over many chunks and few workers, heads side by side: cut at chunks across all heads. */
 static void draw_lone_decode(test_case *c, const case_limits *limits) {
-    static const int forms[] = {CASE_KEYS_TOKEN_MAJOR, CASE_KEYS_BNBSH, CASE_KEYS_PACKED};
     case_random *random = &c->random;
     case_draw *d = &c->draw;
-    int64_t most = limits->most_keys < 40 * limits->chunk ? limits->most_keys : 40 * limits->chunk;
+    int64_t most = limits->most_keys < 32 * limits->chunk ? limits->most_keys : 32 * limits->chunk;
     d->B = 1;
     d->q_len[0] = 1;
-    d->kv_len[0] = case_between(random, most / 4, most);
+    d->kv_len[0] = case_between(random, most / 2, most);
     d->Hkv = (int32_t)case_between(random, 2, 4);
     d->G = (int32_t)case_between(random, 1, 4);
-    d->keys = d->value_keys = forms[case_between(random, 0, 2)];
+    d->keys = d->value_keys = case_chance(random, 50) ? CASE_KEYS_TOKEN_MAJOR : CASE_KEYS_BNBSH;
     d->broadcast = d->negative = 0;
     while (case_work(c) > (double)limits->most_work) shrink_row(c);
+}
+
+static void draw_lone_run(test_case *c) {
+    case_draw *d = &c->draw;
+    d->max_workers = (int)case_between(&c->random, 2, 4);
+    d->n_workers = (int)case_between(&c->random, 1, d->max_workers);
+    d->pin_family = FIA_FAMILY_AUTO;
+    d->pin_chunk = 0;
+    if (case_chance(&c->random, 25)) return;
+    d->window_left = d->window_right = FIA_UNBOUNDED;
+    d->has_q_offset = 0;
+    d->align = FIA_ALIGN_BOTTOM_RIGHT;
 }
 
 static int64_t longest(const int64_t *lens, int64_t n) {
@@ -381,17 +392,13 @@ void case_draw_only(test_case *c, uint64_t seed, const case_limits *limits, cons
     draw_forms(c);
     draw_lengths(c, limits);
     fit_work(c, limits);
-    lone = case_chance(&c->random, 6);
+    lone = case_chance(&c->random, limits->most_work < 10000000 ? 20 : 12);
     if (lone) draw_lone_decode(c, limits);
     draw_rooms(c);
     draw_positions(c);
     draw_modifiers(c);
     draw_run(c, limits);
-    if (lone) {
-        c->draw.max_workers = (int)case_between(&c->random, 2, 4);
-        c->draw.n_workers = (int)case_between(&c->random, 1, c->draw.max_workers);
-        c->draw.pin_family = FIA_FAMILY_AUTO;
-    }
+    if (lone) draw_lone_run(c);
     if (!hook || !hook->limit) return;
     hook->limit(c);
     for (i = 0; i < 100 && case_work(c) > (double)limits->most_work; ++i) {

@@ -93,15 +93,19 @@ static void *thread_main(void *data) {
 static void on_threads(void *pool, int n, fia_task task, void *data) {
     pthread_t threads[32];
     thread_task tasks[32];
+    pthread_attr_t small_stack;
     int i;
     (void)pool;
+    pthread_attr_init(&small_stack);
+    pthread_attr_setstacksize(&small_stack, 256 * 1024);
     for (i = 0; i < n; ++i) {
         tasks[i].task = task;
         tasks[i].data = data;
         tasks[i].index = i;
-        if (pthread_create(&threads[i], NULL, thread_main, &tasks[i]) != 0) abort();
+        if (pthread_create(&threads[i], &small_stack, thread_main, &tasks[i]) != 0) abort();
     }
     for (i = 0; i < n; ++i) pthread_join(threads[i], NULL);
+    pthread_attr_destroy(&small_stack);
 }
 
 /* parallel_for that runs one task after another in random order; pool is a case_random. */
@@ -201,16 +205,14 @@ static int run_once(test_case *c, int mode, int max_workers, int n, FILE *log) {
     char *memory;
     if (status != FIA_OK) return complain(log, "fia_plan_make: status %d: %s", (int)status, report.text);
     memcpy(&plan, &made, sizeof plan);
-    memory = (char *)malloc(plan.workspace_bytes + shift);
-    if (!memory) return complain(log, "no memory for a workspace of %lu bytes", (unsigned long)plan.workspace_bytes);
-    memset(memory, case_chance(&c->random, 50) ? 0xff : 0x3c, plan.workspace_bytes + shift);
+    memory = (char *)case_memory(c, plan.workspace_bytes + shift);
+    if (!c->in_arena && case_chance(&c->random, 50)) memset(memory, 0x3c, plan.workspace_bytes + shift);
     job.plan = &plan;
     job.io = &c->io;
     job.workspace = memory + shift;
     job.workspace_bytes = plan.workspace_bytes;
     status = run_job(c, &job, mode, n, &report);
     if (status == FIA_OK) fia_explain(&plan, &job, c->explained, sizeof c->explained);
-    free(memory);
     fia_plan_release(&made);
     if (status != FIA_OK) return complain(log, "run: status %d: %s", (int)status, report.text);
     return 0;

@@ -94,9 +94,12 @@ static inline int ext_scale_kind(test_case *c) {
 static inline void ext_scale_place(const test_case *c, const fia_scale_view *view, const oracle_sequence *s, int64_t j, int64_t *outer,
                             int64_t *token) {
     const fia_problem *p = &c->problem;
-    if ((view->place == FIA_PLACE_PAGES)) {
+    if (view->place == FIA_PLACE_PAGES) {
         *outer = c->io.block_table[s->index * p->table_columns + j / p->page_size];
         *token = j % p->page_size;
+    } else if (view->place == FIA_PLACE_LOCAL) {
+        *outer = s->index;
+        *token = j;
     } else {
         *outer = p->kv_packed ? 0 : s->index;
         *token = s->kv_start + j;
@@ -137,13 +140,14 @@ static inline const void *ext_scale(test_case *c, fia_scale_view *view, int kind
     const fia_problem *p = &c->problem;
     const int per_head = kind == EXT_PER_HEAD || kind == EXT_PER_CHANNEL || kind == EXT_PER_TOKEN_HEAD || kind == EXT_PAGED_TOKEN_HEAD;
     const int per_token = kind >= EXT_PER_TOKEN, paged = kind >= EXT_PAGED_TOKEN;
-    const int64_t tokens = !per_token ? 1 : paged ? p->page_size : p->kv_packed ? p->total_kv : p->max_kv_len;
-    const int64_t outers = !per_token ? 1 : paged ? p->n_pages : p->kv_packed ? 1 : p->n_sequences;
+    const int local = per_token && !paged && case_chance(&c->random, 30), packed = p->kv_packed && !local;
+    const int64_t tokens = !per_token ? 1 : paged ? p->page_size : packed ? p->total_kv : p->max_kv_len;
+    const int64_t outers = !per_token ? 1 : paged ? p->n_pages : packed ? 1 : p->n_sequences;
     const int64_t width = kind == EXT_PER_CHANNEL ? channels : tokens;
     int64_t i, bytes;
     char *data;
     view->dtype = dtypes[case_between(&c->random, 0, 2)];
-    view->place = paged ? FIA_PLACE_PAGES : FIA_PLACE_ROWS;
+    view->place = paged ? FIA_PLACE_PAGES : local ? FIA_PLACE_LOCAL : FIA_PLACE_ROWS;
     bytes = (int64_t)fia_dtype_bytes(view->dtype);
     view->channel_bytes = kind == EXT_PER_CHANNEL ? bytes : 0;
     view->token_bytes = per_token ? bytes : 0;

@@ -4,185 +4,9 @@
  * in padding and workspace. Run with bodies of FIA_CHUNK=32, so that a thousand keys pass through every part of the chunk rule.
  */
 #define _DEFAULT_SOURCE
-#include "call.h"
-
-/* ---- scenarios ---- */
+#include "call_scenarios.h"
 
 enum { MOST_WORKERS = 17 };
-
-typedef struct scenario {
-    const char *name;
-    void (*set)(call_spec *s);
-} scenario;
-
-static void heads(call_spec *s, int32_t kv, int32_t group, int32_t D, int32_t Dv) {
-    s->Hkv = kv;
-    s->G = group;
-    s->D = D;
-    s->Dv = Dv;
-}
-
-static void dtypes(call_spec *s, fia_dtype q, fia_dtype k, fia_dtype v, fia_dtype out) {
-    s->q = q;
-    s->k = k;
-    s->v = v;
-    s->out = out;
-}
-
-static void sequence(call_spec *s, int64_t q_len, int64_t kv_len, int64_t q_offset, int64_t kv_offset) {
-    call_sequence *one = &s->sequence[s->n++];
-    memset(one, 0, sizeof *one);
-    one->id = s->n;
-    one->q_len = q_len;
-    one->kv_len = kv_len;
-    one->q_offset = q_offset;
-    one->kv_offset = kv_offset;
-}
-
-/* Decode steps, one of them longer than 32 chunks: 2 and 4 chunks of the base to a chunk. */
-static void decode_long(call_spec *s) {
-    heads(s, 1, 3, 16, 24);
-    dtypes(s, FIA_F32, FIA_F16, FIA_F16, FIA_F32);
-    sequence(s, 1, 1401, 0, 0);
-    sequence(s, 1, 77, 0, 0);
-    sequence(s, 1, 2100, 0, 0);
-}
-
-/* One sequence whose heads lie side by side: its keys are cut for all heads at once. */
-static void decode_alone(call_spec *s) {
-    heads(s, 3, 2, 16, 24);
-    dtypes(s, FIA_F32, FIA_BF16, FIA_F16, FIA_F32);
-    sequence(s, 1, 1010, 2000, 900);
-    s->offsets = 1;
-}
-
-static void decode_heads_of_one(call_spec *s) {
-    heads(s, 3, 1, 17, 19);
-    sequence(s, 1, 300, 0, 0);
-    sequence(s, 1, 1, 0, 0);
-    sequence(s, 2, 65, 0, 0);
-    s->causal = 1;
-}
-
-/* A shard that begins at an odd global key, with a window of odd width. */
-static void decode_window_offset(call_spec *s) {
-    heads(s, 2, 4, 16, 16);
-    dtypes(s, FIA_BF16, FIA_BF16, FIA_BF16, FIA_BF16);
-    sequence(s, 1, 611, 12345 + 613, 12345);
-    sequence(s, 2, 1100, 1000, -77);
-    s->offsets = s->causal = 1;
-    s->window_left = 501;
-    s->sinks = FIA_F32;
-}
-
-static void decode_modifiers(call_spec *s) {
-    heads(s, 2, 2, 32, 24);
-    dtypes(s, FIA_F16, FIA_F16, FIA_BF16, FIA_F32);
-    sequence(s, 3, 203, 0, 0);
-    sequence(s, 1, 90, 0, 0);
-    s->bias = FIA_F16;
-    s->additive = FIA_F32;
-    s->factor = FIA_F32;
-    s->drop = FIA_BOOL;
-    s->slopes = FIA_F32;
-    s->softcap = 5;
-}
-
-static void decode_rope_value_in_key(call_spec *s) {
-    heads(s, 1, 8, 48, 32);
-    dtypes(s, FIA_BF16, FIA_BF16, FIA_BF16, FIA_F32);
-    s->Dr = 16;
-    s->value_in_key = 1;
-    sequence(s, 1, 500, 0, 0);
-    sequence(s, 1, 33, 0, 0);
-}
-
-static void prefill_causal(call_spec *s) {
-    heads(s, 2, 2, 32, 32);
-    dtypes(s, FIA_F32, FIA_F16, FIA_F16, FIA_F32);
-    sequence(s, 61, 61, 0, 0);
-    sequence(s, 40, 333, 0, 0);
-    sequence(s, 9, 9, 0, 0);
-    s->causal = 1;
-    s->sinks = FIA_F16;
-}
-
-static void prefill_window_offset(call_spec *s) {
-    heads(s, 1, 3, 19, 21);
-    sequence(s, 37, 170, 999 + 150, 999);
-    sequence(s, 50, 90, -5, -33);
-    s->offsets = s->causal = 1;
-    s->window_left = 45;
-}
-
-static void prefill_band(call_spec *s) {
-    heads(s, 2, 1, 16, 16);
-    dtypes(s, FIA_BF16, FIA_BF16, FIA_BF16, FIA_F16);
-    sequence(s, 70, 100, 3, 0);
-    sequence(s, 33, 35, 0, 7);
-    s->offsets = 1;
-    s->window_left = 20;
-    s->window_right = -3;
-}
-
-static void prefill_modifiers(call_spec *s) {
-    heads(s, 2, 2, 20, 12);
-    dtypes(s, FIA_F16, FIA_BF16, FIA_F16, FIA_BF16);
-    sequence(s, 30, 77, 0, 0);
-    sequence(s, 25, 40, 0, 0);
-    s->bias = FIA_F32;
-    s->bias_before_scale = 1;
-    s->additive = FIA_BF16;
-    s->drop = FIA_U8;
-    s->slopes = FIA_F16;
-    s->softcap = 3;
-    s->causal = 1;
-}
-
-static void prefill_mask_long(call_spec *s) {
-    heads(s, 1, 1, 16, 16);
-    sequence(s, 30, 1300, 0, 0);
-    sequence(s, 20, 64, 0, 0);
-    s->drop = FIA_I8;
-}
-
-static void prefill_rope(call_spec *s) {
-    heads(s, 1, 2, 32, 32);
-    s->Dr = 16;
-    s->value_in_key = 1;
-    dtypes(s, FIA_F16, FIA_F16, FIA_F16, FIA_F16);
-    sequence(s, 45, 130, 0, 0);
-    sequence(s, 20, 20, 0, 0);
-    s->causal = 1;
-}
-
-static void both_families(call_spec *s) {
-    heads(s, 2, 2, 24, 24);
-    dtypes(s, FIA_F32, FIA_BF16, FIA_F32, FIA_F32);
-    sequence(s, 1, 400, 0, 0);
-    sequence(s, 60, 200, 0, 0);
-    sequence(s, 0, 50, 0, 0);
-    sequence(s, 3, 0, 0, 0);
-    sequence(s, 4, 70, 0, 0);
-    s->causal = 1;
-}
-
-static const scenario scenarios[] = {
-    {"decode over more than 32 chunks", decode_long},
-    {"decode of one sequence", decode_alone},
-    {"decode, a query head per KV head", decode_heads_of_one},
-    {"decode with a window at an odd offset", decode_window_offset},
-    {"decode with every modifier", decode_modifiers},
-    {"decode with rope, values in keys", decode_rope_value_in_key},
-    {"causal prefill", prefill_causal},
-    {"prefill with a window at an odd offset", prefill_window_offset},
-    {"prefill with a band", prefill_band},
-    {"prefill with every modifier", prefill_modifiers},
-    {"prefill over more than 32 chunks with a mask", prefill_mask_long},
-    {"prefill with rope, values in keys", prefill_rope},
-    {"both families in a batch", both_families},
-};
-enum { SCENARIOS = sizeof scenarios / sizeof scenarios[0] };
 
 /* ---- bits to compare with ---- */
 
@@ -246,12 +70,10 @@ static void for_all(int (*holds)(const wanted *w, int index)) {
     for (k = 0; k < SCENARIOS; ++k) {
         call_spec spec;
         wanted w;
-        call_spec_init(&spec);
-        spec.n = 0;
-        scenarios[k].set(&spec);
+        scenario_spec(k, &spec);
         want(&w, &spec);
         if (!holds(&w, k)) {
-            print_error("in scenario: %s\n", scenarios[k].name);
+            print_error("in scenario: %s\n", scenario_name(k));
             ++failures;
         }
         want_free(&w);
@@ -312,7 +134,7 @@ static void bits_do_not_depend_on_workers(void **state) {
 /* A sequence of another shape, with content of its own. */
 static void add_stranger(call_spec *s, int64_t q_len, int64_t kv_len) {
     if (s->n == CALL_SEQUENCES) return;
-    sequence(s, q_len, kv_len, 3, -8);
+    scenario_sequence(s, q_len, kv_len, 3, -8);
     s->sequence[s->n - 1].id = 100 + s->n;
 }
 
