@@ -242,7 +242,7 @@ typedef struct fia_problem {
     int32_t fill_padding;   /**< 1: rows past a sequence's length get 0 and lse_empty; 0 (default): left alone */
     ptrdiff_t lse_sequence_bytes, lse_head_bytes, lse_row_bytes;
 
-    fia_scale_view query_scale;               /**< per query row (token = local row) */
+    fia_scale_view query_scale;               /**< per query row, FIA_PLACE_ROWS */
     fia_scale_view key_scale, key_offset;     /**< of segment 0; the rope pair has none */
     fia_scale_view value_scale, value_offset; /**< value_in_key: absent, V has the key's */
     fia_scale_view out_scale, out_offset;     /**< multiplier and offset of an integer output, by (head, channel) */
@@ -300,6 +300,7 @@ typedef struct fia_plan {
     const struct fia_stream *stream_k, *stream_v, *stream_k_rope;
     const struct fia_codec *codec_q, *codec_q_rope, *codec_k, *codec_k_rope, *codec_v, *codec_out;
     const struct fia_keys *keys;
+    int32_t piece_keys;     /**< of the stream family */
     int64_t chunk_base;     /**< keys */
     int64_t pool_blocks, pool_chunks; /**< partials of row blocks that a run may cut between chunks */
     uint64_t digest;        /**< operator doors: of the arguments' shapes, dtypes and strides */
@@ -345,6 +346,7 @@ typedef struct fia_finish {
     fia_view out;           /**< dtype and strides of the result */
     fia_scale_view scale, offset; /**< by (head, channel), for an integer result */
     const void *scale_data, *offset_data;
+    void *result;           /**< by `out` */
 } fia_finish;
 
 /* ---- what a CPU and a build have ---- */
@@ -429,7 +431,7 @@ typedef struct fia_prefetch {
 } fia_prefetch;
 
 enum {
-    FIA_STREAM_KEYS = 16, /**< keys of a piece of the stream family */
+    FIA_STREAM_KEYS = 32, /**< most keys of a piece of the stream family; 16 where a key and its value take over 512 bytes */
     FIA_STREAM_ROWS = 8   /**< most query rows of a stream kernel */
 };
 
@@ -437,7 +439,7 @@ enum {
 typedef struct fia_stream {
     const char *name;
     fia_dtype dtype;
-    /** scores[j * R + r] = q[r * q_stride ..] . key row j; room for FIA_STREAM_KEYS * R scores, those of j >= keys->n are free */
+    /** scores[j * R + r] = q[r * q_stride ..] . key row j; room for keys->n rounded up to 16 rows of R scores, those of j >= keys->n are free */
     void (*scores[4])(float *scores, const float *q, ptrdiff_t q_stride, const fia_rows *keys, const fia_prefetch *next);
     /** o[r * o_stride ..] += sum over j of weights[j * R + r] * value row j, in ascending j */
     void (*accumulate[4])(float *o, ptrdiff_t o_stride, const float *weights, const fia_rows *values, const fia_prefetch *next);
@@ -618,9 +620,9 @@ FIA_API size_t fia_explain(const fia_plan *plan, const fia_job *job, char *text,
 FIA_API fia_status fia_merge(const fia_merge_shape *shape, float *out, float *lse, const float *part_out, const float *part_lse,
                              fia_report *report);
 
-/** Applies sink, cast and quantisation to merged rows, once. */
+/** Applies sink, cast and quantisation to merged rows, once: finish->result. Errors as fia_plan_make. */
 FIA_API fia_status fia_merge_finish(const struct fia_context *context, const fia_merge_shape *shape, const fia_finish *finish,
-                                    const float *out, const float *lse, void *result);
+                                    const float *out, const float *lse, fia_report *report);
 
 /* ---- operator doors ---- */
 
@@ -874,6 +876,11 @@ FIA_API const char *fia_dtype_text(fia_dtype dtype) {
     static const char *const name[] = {"none", "f32", "f16", "bf16", "f64", "i8", "u8", "bool", "i16", "i32", "i64", "u64",
                                        "i4", "f8_e4m3", "f8_e5m2", "hif8"};
     return dtype >= 0 && dtype <= FIA_HIF8 ? name[dtype] : "unknown";
+}
+
+/* A wrong element type: its name, or the code where it has none. */
+static fia_status fia_refuse_dtype_(fia_report *report, const char *name, fia_dtype dtype, const char *allowed) {
+    return fia_say_(report, FIA_ERR_ARGUMENT, name, dtype >= 0 && dtype <= FIA_HIF8 ? fia_dtype_text(dtype) : NULL, dtype, allowed, 0, 0);
 }
 
 FIA_API size_t fia_dtype_bytes(fia_dtype dtype) {
@@ -2205,7 +2212,7 @@ FIA_INLINE_ void fia_stream_add_(const fia_loader_ *from, const int vectors, con
         fia_vf_ x[FIA_ACC_];
         FIA_UNROLL_ for (c = 0; c < vectors; ++c) {
             x[c] = from->load(v + (ptrdiff_t)c * FIA_LANES * from->bytes);
-            fia_vf_pin_(&x[c]);
+            if (rows > 1) fia_vf_pin_(&x[c]);
         }
         FIA_UNROLL_ for (r = 0; r < rows; ++r) {
             const fia_vf_ w = fia_vf_set1_(weights[j * rows + r]);
@@ -2234,10 +2241,10 @@ FIA_INLINE_ void fia_stream_accumulate_(const fia_loader_ *from, const int rows,
     const int n = values->elements, passes = n / (vectors * FIA_LANES);
     int i = 0, done = 0, pass;
     for (pass = 1; pass <= passes; ++pass, i += vectors * FIA_LANES) {
-        for (; done < pass * FIA_STREAM_KEYS / passes; ++done) fia_prefetch_row_(next, done);
+        for (; done < pass * next->n / passes; ++done) fia_prefetch_row_(next, done);
         fia_stream_add_(from, vectors, rows, o, o_stride, weights, values, i);
     }
-    for (; done < FIA_STREAM_KEYS; ++done) fia_prefetch_row_(next, done);
+    for (; done < next->n; ++done) fia_prefetch_row_(next, done);
     for (; i + FIA_LANES <= n; i += FIA_LANES) fia_stream_add_(from, 1, rows, o, o_stride, weights, values, i);
     if (i < n) fia_stream_add_tail_(from, rows, o, o_stride, weights, values, i, n - i);
 }
@@ -2301,10 +2308,10 @@ typedef struct fia_stream_state_ {
 
 /* Scores [key][rows] of a whole piece (-inf: dropped) -> weights in place; m and l move on; alpha[r] rescales o.
  * floor: scores below it are raised to it. Returns 1 if some alpha differs from 1.
- * Sums pair key j with j + 8, then + 4, + 2, + 1, whatever `rows` is. */
-static int fia_softmax_piece_(fia_stream_state_ *state, int rows, float *scores, float *alpha, float floor) {
+ * Sums pair key j with j + keys / 2, then + keys / 4, ..., whatever `rows` is. */
+static int fia_softmax_piece_(fia_stream_state_ *state, int keys, int rows, float *scores, float *alpha, float floor) {
     const fia_vf_ least = fia_vf_set1_(floor);
-    const int n = FIA_STREAM_KEYS * rows, period = rows > FIA_LANES ? rows : FIA_LANES;
+    const int n = keys * rows, period = rows > FIA_LANES ? rows : FIA_LANES;
     float sum[FIA_STREAM_KEYS * FIA_STREAM_ROWS];
     int i, v, half, grew = 0;
     for (v = 0; v < period; v += FIA_LANES) {
@@ -2909,7 +2916,7 @@ static fia_status fia_check_mask_(fia_report *report, const char *name, const fi
 /* Steps of a stride that stay within what cannot overflow. */
 static int fia_span_ok_(int64_t stride, int64_t count) {
     const int64_t all = stride == INT64_MIN ? -1 : fia_mul_(stride < 0 ? -stride : stride, fia_max_(count - 1, 0));
-    return count < 2 || (all >= 0 && all <= FIA_SPAN_LIMIT_);
+    return all >= 0 && all <= FIA_SPAN_LIMIT_;
 }
 
 typedef struct fia_ints_check_ {
@@ -2923,7 +2930,7 @@ static fia_status fia_check_ints_(const fia_ints_check_ *c, int64_t n, fia_repor
     if (!x->data && c->form != FIA_LENGTHS_EACH && n > 0) return fia_refuse_text_(report, c->name, "absent", "the plan takes running sums");
     if (!x->data) return FIA_OK;
     if (!c->used) return fia_refuse_text_(report, c->name, "given", "the plan was made without it");
-    if (x->dtype != FIA_I32 && x->dtype != FIA_I64) return fia_refuse_text_(report, c->name, fia_dtype_text(x->dtype), "the array must be i32 or i64");
+    if (x->dtype != FIA_I32 && x->dtype != FIA_I64) return fia_refuse_dtype_(report, c->name, x->dtype, "the array must be i32 or i64");
     if (x->broadcast < 0 || x->broadcast > 1 || (x->broadcast && c->form != FIA_LENGTHS_EACH))
         return fia_refuse_(report, c->name, x->broadcast, "broadcast must be 0, or 1 where values are not running sums", 0, 0);
     if (!x->broadcast && !fia_span_ok_(x->stride_bytes, n + (c->form == FIA_LENGTHS_STARTS)))
@@ -2975,7 +2982,8 @@ static fia_status fia_check_key_addresses_(const fia_plan *plan, const fia_io *i
         fia_check_address_(report, "value_list", io->value_list, list && !p->value_in_key, keys && list && !p->value_in_key, 1) ||
         fia_check_address_(report, "key_rope_list", io->key_rope_list, list && p->rope_dim, keys && list && p->rope_dim, 1) ||
         fia_check_address_(report, "block_table", io->block_table, p->keys == FIA_KEYS_PAGED || p->keys >= FIA_KEYS_USER,
-                           keys && p->keys == FIA_KEYS_PAGED, 4))
+                           keys && p->keys == FIA_KEYS_PAGED, 4) ||
+        fia_check_address_(report, "keys_data", io->keys_data, p->keys >= FIA_KEYS_USER, 0, 1))
         return FIA_ERR_ARGUMENT;
     return FIA_OK;
 }
@@ -3025,13 +3033,13 @@ static fia_area_ fia_area_of_(const void *base, const fia_view *view, const int6
     fia_area_ area = {0, 0};
     int i;
     for (i = 0; i < 3; ++i) {
-        if (count[i] < 1 || view->piece_elements) return area;
+        if (!base || count[i] < 1 || view->piece_elements) return area;
         if (stride[i] == 0 || count[i] == 1) continue;
         all = fia_mul_(all, count[i]);
         if (stride[i] < 0) down -= stride[i] * (count[i] - 1);
         else up += stride[i] * (count[i] - 1);
     }
-    if (!base || all != up + down) return area;
+    if (all != up + down) return area;
     area.low = (uintptr_t)base - (uintptr_t)down;
     area.high = (uintptr_t)base + (uintptr_t)up;
     return area;
@@ -4172,16 +4180,16 @@ static void fia_stream_piece_(const fia_worker_ *w, const fia_gather_ *g, int k,
     const fia_row_block_ *rb = w->blocks + k;
     fia_stream_block_ *sb = fia_stream_block_at_(w, k);
     const int index = fia_rows_index_(rb->rows), padded = 1 << index, n = (int)g->n, dim = w->problem->value_dim;
-    const int partial = n < FIA_STREAM_KEYS || g->first < rb->all_lo || g->first + n > rb->all_hi;
+    const int keys = w->plan->piece_keys, partial = n < keys || g->first < rb->all_lo || g->first + n > rb->all_hi;
     float piece[2 * FIA_STREAM_KEYS * FIA_STREAM_ROWS], alpha[16], *scores = piece + g->slot * padded;
     unsigned char kept[FIA_STREAM_KEYS];
     int i, r;
     if (partial && fia_block_dropped_(rb, g->first, g->positions, n)) return;
     fia_stream_dots_of_(w, g, k, index, scores, next_k);
     for (i = 0; i < g->slot * padded; ++i) piece[i] = -FIA_INF_;
-    for (i = (g->slot + n) * padded; i < FIA_STREAM_KEYS * padded; ++i) piece[i] = -FIA_INF_;
+    for (i = (g->slot + n) * padded; i < keys * padded; ++i) piece[i] = -FIA_INF_;
     if (partial) fia_stream_modify_(rb, g, padded, scores, kept);
-    if (fia_softmax_piece_(&sb->state, padded, piece, alpha, partial ? -FIA_INF_ : FIA_KEPT_MIN_))
+    if (fia_softmax_piece_(&sb->state, keys, padded, piece, alpha, partial ? -FIA_INF_ : FIA_KEPT_MIN_))
         for (r = 0; r < rb->rows; ++r) {
             if (alpha[r] == 1.0f) continue;
             fia_scale_row_(fia_stream_out_(w, k) + (ptrdiff_t)r * dim, alpha[r], dim);
@@ -4211,10 +4219,10 @@ typedef struct fia_walk_ {
 
 /* Moves g to the next piece and row block that have to do with each other; returns the block, -1 at the end. */
 static int fia_stream_next_(const fia_worker_ *w, const fia_rect_ *rect, const fia_unit_ *u, fia_walk_ *walk, fia_gather_ *g) {
-    const int64_t grid = fia_grid_(w->plan, u->sequence);
+    const int64_t grid = fia_grid_(w->plan, u->sequence), keys = w->plan->piece_keys;
     while (walk->first < walk->end) {
-        const int64_t cell = fia_floor_div_(grid + walk->first, FIA_STREAM_KEYS) * FIA_STREAM_KEYS - grid;
-        const int64_t end = fia_min_(walk->end, cell + FIA_STREAM_KEYS);
+        const int64_t cell = walk->first - ((grid + walk->first) & (keys - 1)); /* keys is a power of two */
+        const int64_t end = fia_min_(walk->end, cell + keys);
         if (g->first != walk->first || g->n != end - walk->first || walk->block == rect->first) {
             g->slot = (int)(walk->first - cell);
             fia_gather_find_(g, w->plan->keys, walk->first, end - walk->first);
@@ -4652,8 +4660,8 @@ static fia_status fia_check_codec_(const fia_context *context, const char *name,
     if (*codec) return FIA_OK;
     if (dtype == FIA_I8 || (dtype >= FIA_I4 && dtype <= FIA_HIF8))
         return fia_lacks_(report, name, fia_dtype_text(dtype), "this element type needs fia_quant.h");
-    if (dtype >= FIA_DTYPE_USER) return fia_lacks_(report, name, "an added element type", "no table of this context has its codec");
-    return fia_refuse_text_(report, name, fia_dtype_text(dtype), "must be f32, f16 or bf16, or a type with a codec");
+    if (dtype >= FIA_DTYPE_USER) return fia_say_(report, FIA_ERR_NOT_IN_BUILD, name, NULL, dtype, "no table of this context has a codec of this code", 0, 0);
+    return fia_refuse_dtype_(report, name, dtype, "must be f32, f16 or bf16, or a type with a codec");
 }
 
 /* Refuses field `field` of `view`. */
@@ -4801,7 +4809,7 @@ static fia_status fia_check_mask_view_(const char *name, const fia_mask_view *v,
     if (v->reserved) return fia_check_view_name_(report, name, ".reserved", v->reserved, "must be 0", 0);
     if (v->dtype == FIA_NONE) return FIA_OK;
     if (drop ? !is_byte : !is_float)
-        return fia_refuse_text_(report, name, fia_dtype_text(v->dtype), drop ? "the dtype must be bool, i8 or u8" : "the dtype must be f32, f16 or bf16");
+        return fia_refuse_dtype_(report, name, v->dtype, drop ? "the dtype must be bool, i8 or u8" : "the dtype must be f32, f16 or bf16");
     if (v->rows < 0 || v->rows > FIA_SPAN_LIMIT_) return fia_check_view_name_(report, name, ".rows", v->rows, "must lie in [0, #]", FIA_SPAN_LIMIT_);
     if (v->keys < 0 || v->keys > FIA_SPAN_LIMIT_) return fia_check_view_name_(report, name, ".keys", v->keys, "must lie in [0, #]", FIA_SPAN_LIMIT_);
     return fia_check_strides_(report, &s);
@@ -4809,7 +4817,7 @@ static fia_status fia_check_mask_view_(const char *name, const fia_mask_view *v,
 
 static fia_status fia_check_float_(const char *name, fia_dtype dtype, fia_report *report) {
     if (dtype == FIA_NONE || dtype == FIA_F32 || dtype == FIA_F16 || dtype == FIA_BF16) return FIA_OK;
-    return fia_refuse_text_(report, name, fia_dtype_text(dtype), "must be f32, f16 or bf16, or none");
+    return fia_refuse_dtype_(report, name, dtype, "must be f32, f16 or bf16, or none");
 }
 
 /* How many values a scale view may hold along each axis; places: bits of FIA_PLACE_*. Axes without values have stride 0. */
@@ -4850,10 +4858,9 @@ static fia_status fia_check_kv_scale_(const char *name, const fia_scale_view *vi
 }
 
 static fia_status fia_check_scales_(const fia_problem *p, fia_report *report) {
-    const int packed = p->q_packed && p->query_scale.place == FIA_PLACE_ROWS;
     const int rows = 1 << FIA_PLACE_ROWS;
-    const fia_scale_check_ table[] = {{"query_scale", &p->query_scale, packed ? 1 : fia_max_(p->n_sequences, 1), p->n_q_heads,
-                                       fia_max_(packed ? p->total_q : p->max_q_len, 1), 0, rows | 1 << FIA_PLACE_LOCAL},
+    const fia_scale_check_ table[] = {{"query_scale", &p->query_scale, p->q_packed ? 1 : fia_max_(p->n_sequences, 1), p->n_q_heads,
+                                       fia_max_(p->q_packed ? p->total_q : p->max_q_len, 1), 0, rows},
                                       {"out_scale", &p->out_scale, 0, p->n_q_heads, 0, p->value_dim, rows},
                                       {"out_offset", &p->out_offset, 0, p->n_q_heads, 0, p->value_dim, rows}};
     int i;
@@ -4886,10 +4893,8 @@ static fia_status fia_check_key_form_(const fia_context *context, fia_plan *plan
     int64_t room;
     int i;
     plan->keys = fia_find_keys_(context, p->keys);
-    if (!plan->keys && p->keys >= FIA_KEYS_USER) {
-        fia_lacks_(report, "keys", "an added key form", "no table of this context has it");
-        return FIA_ERR_NOT_IN_BUILD;
-    }
+    if (!plan->keys && p->keys >= FIA_KEYS_USER)
+        return fia_say_(report, FIA_ERR_NOT_IN_BUILD, "keys", NULL, p->keys, "no table of this context has a key form of this code", 0, 0);
     if (!plan->keys) return fia_refuse_(report, "keys", p->keys, "must be a FIA_KEYS_* code", 0, 0);
     for (i = 0; i < (int)sizeof(p->keys_params) && p->keys < FIA_KEYS_USER; ++i)
         if (p->keys_params[i]) return fia_refuse_(report, "keys_params", p->keys_params[i], "must be zero for this key form (byte value)", 0, 0);
@@ -4906,8 +4911,12 @@ static fia_status fia_check_key_form_(const fia_context *context, fia_plan *plan
 
 /* ---- plan ---- */
 
-/* Windows past every position are no windows; the default scale. */
+/* Windows past every position are no windows; rows of one piece have no next one; the default scale. */
 static void fia_normalise_(fia_problem *p) {
+    fia_view *const view[6] = {&p->query, &p->query_rope, &p->key, &p->key_rope, &p->value, &p->out};
+    int i;
+    for (i = 0; i < 6; ++i)
+        if (view[i]->piece_elements == 0) view[i]->piece_bytes = 0;
     if (p->window_left > FIA_SPAN_LIMIT_) p->window_left = FIA_UNBOUNDED;
     if (p->window_right > FIA_SPAN_LIMIT_) p->window_right = FIA_UNBOUNDED;
     p->window_left = fia_max_(p->window_left, -FIA_SPAN_LIMIT_);
@@ -4939,6 +4948,9 @@ static fia_status fia_plan_kernels_(const fia_context *context, fia_plan *plan, 
     if (p->key.piece_elements) plan->stream_k = &fia_stream_f32_;
     if (p->key_rope.piece_elements) plan->stream_k_rope = &fia_stream_f32_;
     if (p->value_in_key ? p->key.piece_elements : p->value.piece_elements) plan->stream_v = &fia_stream_f32_;
+    plan->piece_keys = FIA_STREAM_KEYS;
+    if (fia_row_bytes_(plan->codec_k, &p->key, p->dim) + fia_row_bytes_(plan->codec_v, p->value_in_key ? &p->key : &p->value, p->value_dim) > 512)
+        plan->piece_keys = 16; /* two pieces of K and V share the first level of cache */
     plan->chunk_base = fia_ceil_div_(fia_max_(plan->tile->chunk_base, 1), FIA_CHUNK) * FIA_CHUNK;
     if (p->pin_chunk % plan->chunk_base)
         return fia_refuse_(report, "pin_chunk", p->pin_chunk, "must be a multiple of # keys", plan->chunk_base, 0);
@@ -5181,7 +5193,8 @@ FIA_API size_t fia_explain(const fia_plan *plan, const fia_job *job, char *text,
     if (t.room) text[0] = 0;
     fia_explain_cpu_(&t);
     if (!plan) return t.used;
-    if (plan->on_backend) fia_explain_pair_(&t, "backend: ", plan->context->backend->name, "\n", "", "");
+    if (plan->on_backend && plan->context && plan->context->backend) fia_explain_pair_(&t, "backend: ", plan->context->backend->name, "\n", "", "");
+    if (!plan->keys) return t.used; /* a plan of the backend alone */
     fia_explain_pair_(&t, "stream kernel: keys ", plan->stream_k->name, ", values ", plan->stream_v->name, "\n");
     fia_explain_pair_(&t, "tile kernel: ", plan->tile->name, "\n", "", "");
     fia_explain_pair_(&t, "codecs: query ", plan->codec_q->name, ", keys ", plan->codec_k->name, ", ");
@@ -5213,7 +5226,8 @@ FIA_API fia_tensor fia_tensor_make(void *data, fia_dtype dtype, int ndim, const 
 
 /* ---- merge of shards ---- */
 
-static fia_status fia_check_merge_(const fia_merge_shape *s, const void *a, const void *b, const void *c, fia_report *report) {
+/* written: out and lse are, so their rows must lie apart. */
+static fia_status fia_check_merge_(const fia_merge_shape *s, int written, fia_report *report) {
     if (!s) return fia_refuse_text_(report, "shape", "NULL", "must point to a shape");
     else {
         const fia_range_ table[] = {{"sequences", s->sequences, 0, FIA_SPAN_LIMIT_},
@@ -5221,11 +5235,20 @@ static fia_status fia_check_merge_(const fia_merge_shape *s, const void *a, cons
                                     {"rows", s->rows, 0, FIA_SPAN_LIMIT_},
                                     {"dim", s->dim, 1, FIA_MAX_DIM_},
                                     {"reserved", s->reserved, 0, 0}};
-        if (FIA_CHECK_RANGES_(report, table)) return FIA_ERR_ARGUMENT;
+        const fia_strides_ o = {"", {"sequence_bytes", "head_bytes", "row_bytes"}, {s->sequence_bytes, s->head_bytes, s->row_bytes},
+                                {s->sequences, s->heads, s->rows}, 4};
+        const fia_strides_ lse = {"lse_", {"sequence_bytes", "head_bytes", "row_bytes"}, {s->lse_sequence_bytes, s->lse_head_bytes, s->lse_row_bytes},
+                                  {s->sequences, s->heads, s->rows}, 4};
+        if (FIA_CHECK_RANGES_(report, table) || fia_check_strides_(report, &o) || fia_check_strides_(report, &lse)) return FIA_ERR_ARGUMENT;
+        if (written && (fia_check_apart_(report, &o, (int64_t)s->dim * 4) || fia_check_apart_(report, &lse, 4))) return FIA_ERR_ARGUMENT;
     }
-    if (s->sequences == 0 || s->heads == 0 || s->rows == 0) return FIA_OK;
-    if (!a || !b || !c) return fia_refuse_text_(report, "out, lse or their parts", "NULL", "must point to rows");
     return FIA_OK;
+}
+
+/* An address of a merge, which has no plan. */
+static fia_status fia_check_place_(fia_report *report, const char *name, const void *data, int64_t alignment) {
+    if (!data) return fia_refuse_text_(report, name, "NULL", "must point to data");
+    return fia_check_address_(report, name, data, 1, 1, alignment);
 }
 
 /* One row: the state (lse, o) takes in a part. Both are natural and normalised. */
@@ -5245,11 +5268,27 @@ static void fia_merge_row_(float *o, float *lse, const float *part_o, float part
     *lse = (float)(m + fia_log_(sum));
 }
 
+/* Rows of O at two addresses share bytes. */
+static int fia_merge_meets_(const fia_merge_shape *s, const void *a, const void *b) {
+    const int64_t count[3] = {s->sequences, s->heads, s->rows};
+    fia_view view;
+    memset(&view, 0, sizeof(view));
+    view.sequence_bytes = s->sequence_bytes;
+    view.head_bytes = s->head_bytes;
+    view.row_bytes = s->row_bytes;
+    return a == b || fia_areas_meet_(fia_area_of_(a, &view, count, (int64_t)s->dim * 4), fia_area_of_(b, &view, count, (int64_t)s->dim * 4));
+}
+
 FIA_API fia_status fia_merge(const fia_merge_shape *shape, float *out, float *lse, const float *part_out, const float *part_lse,
                              fia_report *report) {
     int64_t b, h, r;
-    if (fia_check_merge_(shape, out, lse, part_out, report) || (shape->sequences && shape->heads && shape->rows && !part_lse))
-        return report && report->status ? report->status : FIA_ERR_ARGUMENT;
+    if (fia_check_merge_(shape, 1, report)) return FIA_ERR_ARGUMENT;
+    if (shape->sequences == 0 || shape->heads == 0 || shape->rows == 0) return fia_ok_(report);
+    if (fia_check_place_(report, "out", out, 4) || fia_check_place_(report, "lse", lse, 4) || fia_check_place_(report, "part_out", part_out, 4) ||
+        fia_check_place_(report, "part_lse", part_lse, 4))
+        return FIA_ERR_ARGUMENT;
+    if (fia_merge_meets_(shape, out, part_out)) return fia_refuse_text_(report, "out", "laid over part_out", "a result shares no byte with a part");
+    if (lse == part_lse) return fia_refuse_text_(report, "lse", "at the address of part_lse", "a result shares no byte with a part");
     for (b = 0; b < shape->sequences; ++b)
         for (h = 0; h < shape->heads; ++h)
             for (r = 0; r < shape->rows; ++r) {
@@ -5263,7 +5302,8 @@ FIA_API fia_status fia_merge(const fia_merge_shape *shape, float *out, float *ls
 }
 
 /* One merged row -> result: weight of the sink, then multiplier, offset and cast. */
-static void fia_merge_finish_row_(const fia_codec *codec, const fia_finish *f, const float *o, float lse, int64_t head, int n, char *dst) {
+static void fia_merge_finish_row_(const fia_codec *codec, const fia_finish *f, const float *o, float lse, int64_t head, int n, char *dst,
+                                  const fia_view *view) {
     const float sink = f->sinks ? fia_value_(f->sinks_dtype, (const char *)f->sinks + head * fia_float_bytes_(f->sinks_dtype)) : -FIA_INF_;
     const int empty = lse == -FIA_INF_ || lse == FIA_INF_;
     float x[64], mul[64], add[64], weight = 1.0f;
@@ -5283,21 +5323,53 @@ static void fia_merge_finish_row_(const fia_codec *codec, const fia_finish *f, c
             fia_channel_values_(&f->scale, (const char *)f->scale_data + i * f->scale.channel_bytes, 0, (int)head, m, mul);
         if (f->offset.dtype != FIA_NONE)
             fia_channel_values_(&f->offset, (const char *)f->offset_data + i * f->offset.channel_bytes, 0, (int)head, m, add);
-        codec->store(dst, x, m, !empty && f->scale.dtype != FIA_NONE ? mul : NULL, !empty && f->offset.dtype != FIA_NONE ? add : NULL, f->out.params);
+        codec->store(dst, x, m, !empty && f->scale.dtype != FIA_NONE ? mul : NULL, !empty && f->offset.dtype != FIA_NONE ? add : NULL, view->params);
     }
 }
 
-FIA_API fia_status fia_merge_finish(const fia_context *context, const fia_merge_shape *shape, const fia_finish *finish, const float *out,
-                                    const float *lse, void *result) {
-    const fia_codec *codec;
-    int64_t b, h, r;
-    if (!finish || fia_check_merge_(shape, out, lse, result, NULL)) return FIA_ERR_ARGUMENT;
-    codec = fia_find_codec_(fia_context_or_default_(context), finish->out.dtype);
-    if (!codec || !codec->store) return codec || finish->out.dtype <= FIA_NONE ? FIA_ERR_ARGUMENT : FIA_ERR_NOT_IN_BUILD;
-    if (fia_check_float_("sinks", finish->sinks ? finish->sinks_dtype : FIA_NONE, NULL) || fia_check_float_("scale", finish->scale.dtype, NULL) ||
-        fia_check_float_("offset", finish->offset.dtype, NULL) || (finish->scale.dtype != FIA_NONE && !finish->scale_data) ||
-        (finish->offset.dtype != FIA_NONE && !finish->offset_data))
+/* Everything about a finish but its addresses. view: finish->out, completed by its codec. */
+static fia_status fia_check_finish_(const fia_context *context, const fia_merge_shape *s, const fia_finish *f, fia_view *view, const fia_codec **codec,
+                                    fia_report *report) {
+    const fia_view_check_ out = {"out", view, s->dim, s->sequences, s->heads, s->rows, 1, 0};
+    const fia_strides_ strides = {"out", FIA_VIEW_STRIDES_, {view->sequence_bytes, view->head_bytes, view->row_bytes}, {s->sequences, s->heads, s->rows}, 1};
+    const fia_scale_check_ scale = {"scale", &f->scale, 0, s->heads, 0, s->dim, 1 << FIA_PLACE_ROWS};
+    const fia_scale_check_ offset = {"offset", &f->offset, 0, s->heads, 0, s->dim, 1 << FIA_PLACE_ROWS};
+    fia_status status = fia_check_context_(context, report);
+    if (status == FIA_OK) status = fia_check_view_(context, &out, codec, report);
+    if (status != FIA_OK) return status;
+    if (fia_check_apart_(report, &strides, fia_row_bytes_(*codec, view, s->dim)) || fia_check_scale_view_(&scale, report) ||
+        fia_check_scale_view_(&offset, report) || fia_check_float_("sinks_dtype", f->sinks_dtype, report))
         return FIA_ERR_ARGUMENT;
+    if (f->sinks && f->sinks_dtype == FIA_NONE) return fia_refuse_text_(report, "sinks_dtype", "none", "sinks are given, so it must be f32, f16 or bf16");
+    return FIA_OK;
+}
+
+/* The addresses of a finish with at least one row. */
+static fia_status fia_check_finish_places_(const fia_finish *f, const fia_codec *codec, const float *out, const float *lse, fia_report *report) {
+    if (fia_check_place_(report, "out", out, 4) || fia_check_place_(report, "lse", lse, 4) || fia_check_place_(report, "result", f->result, codec->alignment) ||
+        fia_check_address_(report, "sinks", f->sinks, 1, 0, fia_float_bytes_(f->sinks_dtype)))
+        return FIA_ERR_ARGUMENT;
+    if (f->scale.dtype != FIA_NONE && fia_check_place_(report, "scale_data", f->scale_data, fia_float_bytes_(f->scale.dtype))) return FIA_ERR_ARGUMENT;
+    if (f->offset.dtype != FIA_NONE && fia_check_place_(report, "offset_data", f->offset_data, fia_float_bytes_(f->offset.dtype))) return FIA_ERR_ARGUMENT;
+    if (f->result == (const void *)out || f->result == (const void *)lse)
+        return fia_refuse_text_(report, "result", "at the address of out or lse", "it shares no byte with them");
+    return FIA_OK;
+}
+
+FIA_API fia_status fia_merge_finish(const fia_context *context, const fia_merge_shape *shape, const fia_finish *finish, const float *out,
+                                    const float *lse, fia_report *report) {
+    const fia_codec *codec;
+    fia_report local;
+    fia_view view;
+    int64_t b, h, r;
+    fia_status status;
+    if (!report) report = &local;
+    if (!finish) return fia_refuse_text_(report, "finish", "NULL", "must point to a finish");
+    if (fia_check_merge_(shape, 0, report)) return FIA_ERR_ARGUMENT;
+    view = finish->out;
+    status = fia_check_finish_(fia_context_or_default_(context), shape, finish, &view, &codec, report);
+    if (status != FIA_OK || shape->sequences == 0 || shape->heads == 0 || shape->rows == 0) return status == FIA_OK ? fia_ok_(report) : status;
+    if (fia_check_finish_places_(finish, codec, out, lse, report)) return FIA_ERR_ARGUMENT;
     for (b = 0; b < shape->sequences; ++b)
         for (h = 0; h < shape->heads; ++h)
             for (r = 0; r < shape->rows; ++r)
@@ -5305,8 +5377,8 @@ FIA_API fia_status fia_merge_finish(const fia_context *context, const fia_merge_
                                       (const float *)(const void *)((const char *)out + b * shape->sequence_bytes + h * shape->head_bytes + r * shape->row_bytes),
                                       *(const float *)(const void *)((const char *)lse + b * shape->lse_sequence_bytes + h * shape->lse_head_bytes +
                                                                      r * shape->lse_row_bytes),
-                                      h, shape->dim, (char *)result + b * finish->out.sequence_bytes + h * finish->out.head_bytes + r * finish->out.row_bytes);
-    return FIA_OK;
+                                      h, shape->dim, (char *)finish->result + b * view.sequence_bytes + h * view.head_bytes + r * view.row_bytes, &view);
+    return fia_ok_(report);
 }
 
 /* ==== R16 operator doors ===================================================================== */

@@ -304,6 +304,7 @@ static void limit(test_case *c) {
     }
     ext_limit_dims(d);
     if (case_chance(&c->random, 25)) d->out = FIA_I8;
+    if (case_chance(&c->random, 10)) d->q = FIA_I8;
     d->data = CASE_DATA_NORMAL;
     d->poison = 0;
     c->hook = &hooks[d->exact ? 1 : 0];
@@ -329,6 +330,29 @@ static void output_scales(test_case *c) {
     }
 }
 
+/* A scale for every query row; of rows past a length it stays NaN. */
+static void query_scales(test_case *c) {
+    fia_problem *p = &c->problem;
+    fia_scale_view *view = &p->query_scale;
+    oracle_call call = {&c->problem, &c->io, NULL};
+    const int64_t rows = p->q_packed ? p->total_q : p->max_q_len;
+    float *data = (float *)case_memory(c, (size_t)(rows * p->n_q_heads * (p->q_packed ? 1 : p->n_sequences)) * sizeof(float));
+    int64_t b, r;
+    int32_t h;
+    view->dtype = FIA_F32;
+    view->token_bytes = p->n_q_heads * (ptrdiff_t)sizeof(float);
+    view->head_bytes = sizeof(float);
+    view->sequence_bytes = p->q_packed ? 0 : (ptrdiff_t)rows * view->token_bytes;
+    for (b = 0; b < c->draw.B; ++b) {
+        oracle_sequence s;
+        oracle_find_sequence(&call, b, &s);
+        for (r = 0; r < s.q_len; ++r)
+            for (h = 0; h < p->n_q_heads; ++h)
+                data[((p->q_packed ? 0 : b * rows) + s.q_start + r) * p->n_q_heads + h] = (float)ext_scale_value(c, 0.0125, 0);
+    }
+    c->io.query_scale = data;
+}
+
 static int is_integer(fia_dtype dtype) { return dtype == FIA_I8 || dtype == FIA_I4; }
 
 static void store(test_case *c) {
@@ -338,6 +362,7 @@ static void store(test_case *c) {
     const int offsets = case_chance(&c->random, 50), value_kind = same ? key_kind : ext_scale_kind(c);
     ext_scale_keys(c, is_integer(p->key.dtype) ? key_kind : -1, is_integer(value) ? value_kind : -1, offsets);
     if (p->out.dtype == FIA_I8) output_scales(c);
+    if (p->query.dtype == FIA_I8) query_scales(c);
 }
 
 int main(int argc, char **argv) {

@@ -516,7 +516,7 @@ static double modify(const oracle_call *call, const oracle_sequence *s, int32_t 
     return x;
 }
 
-/* Passes 1 and 2: logits of kept entries; a dropped entry gets -inf. */
+/* Passes 1 and 2: logits of kept entries; a dropped entry gets a mass of -1. */
 static int64_t logits(const oracle_call *call, const oracle_sequence *s, int32_t h, int64_t r, oracle_work *work,
                       double *reach) {
     const fia_problem *p = call->problem;
@@ -525,8 +525,9 @@ static int64_t logits(const oracle_call *call, const oracle_sequence *s, int32_t
     double *mass = work->scores + work->key_rows;
     for (entry = 0; entry < n; ++entry) {
         int64_t j = entry_key(call, s, kv_head, r, entry);
-        work->scores[entry] = -INFINITY;
+        mass[entry] = -1;
         if (j < 0 || !oracle_keeps(call, s, h, r, j)) continue;
+        mass[entry] = 0;
         load_key(work, call, s, kv_head, j);
         if (work->norms[j] > *reach) *reach = work->norms[j];
         work->scores[entry] = dot(work->row, work->keys + j * width, width);
@@ -536,27 +537,28 @@ static int64_t logits(const oracle_call *call, const oracle_sequence *s, int32_t
     if (!isfinite(*reach)) *reach = 0;
     for (entry = 0; entry < n; ++entry) {
         int64_t j = entry_key(call, s, kv_head, r, entry);
-        if (work->scores[entry] == -INFINITY) continue;
+        if (mass[entry] < 0) continue;
         work->scores[entry] = modify(call, s, h, r, j, work->scores[entry], &mass[entry]);
     }
     return kept;
 }
 
-/* Pass 3: scores become exp(s - max); returns their sum, NaN if any is NaN. */
+/* Pass 3: scores become exp(s - max); returns their sum, NaN if any is NaN, 0 if all are -inf. */
 static double softmax(double *scores, const double *mass, int64_t n, double *max, oracle_row_info *info) {
     double sum = 0;
     int64_t e;
     *max = -INFINITY;
     for (e = 0; e < n; ++e) {
+        if (mass[e] < 0) continue;
         if (isnan(scores[e])) *max = NAN;
         else if (scores[e] > *max) *max = scores[e];
     }
     for (e = 0; e < n; ++e) {
-        if (scores[e] == -INFINITY) {
+        if (mass[e] < 0) {
             scores[e] = -1; /* marks a dropped entry: weights are never negative */
             continue;
         }
-        scores[e] = exp(scores[e] - *max);
+        scores[e] = scores[e] == -INFINITY ? 0 : exp(scores[e] - *max);
         sum += scores[e];
         if (scores[e] > 1e-5) note(&info->mass, mass[e]);
     }

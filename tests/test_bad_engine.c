@@ -380,7 +380,7 @@ static void view_rules(verdict *v, const view_names *name, const fia_view *view,
     wrong_if(v, view->sequence_bytes % e || too_far(view->sequence_bytes, outer), name->sequence);
     wrong_if(v, view->head_bytes % e || too_far(view->head_bytes, heads), name->head);
     wrong_if(v, view->row_bytes % e || too_far(view->row_bytes, rows), name->row);
-    wrong_if(v, view->piece_bytes % e || (view->piece_elements && too_far(view->piece_bytes, elements)), name->piece);
+    wrong_if(v, view->piece_bytes % e || too_far(view->piece_bytes, view->piece_elements ? elements : 0), name->piece);
     for (i = 0; i < sizeof(view->params); ++i) wrong_if(v, view->params[i] != 0, name->params);
 }
 
@@ -420,7 +420,7 @@ static void scale_rules(verdict *v, const scale_rule *r, const fia_problem *p) {
     if (s->dtype == FIA_NONE) return;
     wrong_if(v, e != 4 && s->dtype != FIA_F16 && s->dtype != FIA_BF16, r->dtype);
     if (e != 4 && s->dtype != FIA_F16 && s->dtype != FIA_BF16) return;
-    wrong_if(v, s->place < 0 || s->place > 2 || (paged && (!key || p->keys != FIA_KEYS_PAGED)) || (s->place && r->of == 'o'), r->place);
+    wrong_if(v, s->place < 0 || s->place > 2 || (paged && (!key || p->keys != FIA_KEYS_PAGED)) || (s->place && !key), r->place);
     wrong_if(v, s->token_bytes != 0 && (s->channel_bytes != 0 || r->of == 'o'), r->token);
     wrong_if(v, s->channel_bytes != 0 && query, r->channel);
     wrong_if(v, s->sequence_bytes != 0 && r->of == 'o', r->sequence);
@@ -689,9 +689,9 @@ static void check_value(const fia_report *report, const field *f, int64_t value)
     char want[64];
     const size_t n = strcspn(f->name, "[");
     if (f->kind == FLOAT || strncmp(report->text, f->name, n) != 0 || strncmp(report->text + n, " is ", 4) != 0) return;
-    if (f->kind == DTYPE) (void)snprintf(want, sizeof(want), " is %s; ", fia_dtype_text((fia_dtype)value));
+    if (strncmp(report->text + n, " is given; ", 11) == 0) return;
+    if (f->kind == DTYPE && value >= 0 && value <= FIA_HIF8) (void)snprintf(want, sizeof(want), " is %s; ", fia_dtype_text((fia_dtype)value));
     else (void)snprintf(want, sizeof(want), " is %lld; ", (long long)value);
-    if (f->kind == DTYPE && (value >= FIA_DTYPE_USER || value < 0 || value > FIA_HIF8)) return;
     if (strncmp(report->text + n, want, strlen(want)) != 0) bad_fail("its value is not in the text", report, NULL);
 }
 
@@ -914,8 +914,8 @@ static void address_rules(verdict *v, const engine_call *c, int rows, int writes
         const char *other;
         memcpy(&other, (const char *)io + pointers[i].at, sizeof(other));
         if (!other || begins(pointers[i].name, "stream")) continue;
-        wrong_if(v, other == (const char *)io->out && !begins(pointers[i].name, "out") , "out");
-        wrong_if(v, p->want_lse && other == (const char *)io->lse && !begins(pointers[i].name, "lse"), "lse|out");
+        wrong_if(v, other == (const char *)io->out && strcmp(pointers[i].name, "out") != 0, "out");
+        wrong_if(v, p->want_lse && other == (const char *)io->lse && strcmp(pointers[i].name, "lse") != 0, "lse|out");
     }
 }
 
@@ -1348,7 +1348,6 @@ static void arguments_of_a_phase(void **state) {
                 if (fia_phase_run(&job, phase, 0, x, 0) != FIA_ERR_ARGUMENT) bad_fail("end was taken", NULL, NULL);
                 if (fia_phase_run(&job, phase, 0, 0, x > INT32_MAX || x < INT32_MIN ? 2 : (int)x) != FIA_ERR_ARGUMENT)
                     bad_fail("worker was taken", NULL, NULL);
-                bad.refused += 3;
             }
             if (x >= INT32_MIN && x <= INT32_MAX && fia_phase_run(&job, (int)x, 0, 0, 0) != FIA_ERR_ARGUMENT)
                 bad_fail("phase was taken", NULL, NULL);
