@@ -3408,7 +3408,8 @@ static void fia_gather_streams_(fia_gather_ *g) {
         memcpy(&v->base, (const char *)list[k] + g->call.sequence * io->list_bytes, sizeof(v->base));
         v->outer_bytes = 0;
         if (strides[k]->data)
-            g->head_bytes[k] = (ptrdiff_t)fia_ints_at_(strides[k], g->call.sequence) * g->codec[k]->granule_bytes / g->codec[k]->granule;
+            g->head_bytes[k] = (ptrdiff_t)((uint64_t)(fia_ints_at_(strides[k], g->call.sequence) / g->codec[k]->granule) *
+                                           (uint64_t)g->codec[k]->granule_bytes); /* unchecked, and unused, where there is no key */
     }
 }
 

@@ -292,13 +292,12 @@ static int words_are_too_rare(const case_stats *stats, const fia_context *contex
 }
 
 static int judge(case_stats *stats, const options *o, const case_hook *hook, int64_t count) {
-    double share = (double)stats->cases / FULL_COUNT * (o->small ? 0 : 1);
-    int64_t pairs = (int64_t)(PAIRS_WANTED * (share < 1 ? share : 1)),
-            words = o->small ? WORDS_WANTED_SMALL : WORDS_WANTED;
+    double cases = (double)stats->cases, share = cases / FULL_COUNT, part = cases / (o->small ? 300 : 2000);
+    int64_t pairs = o->small ? 0 : (int64_t)(PAIRS_WANTED * (share < 1 ? share : 1));
+    int64_t words = (int64_t)((o->small ? WORDS_WANTED_SMALL : WORDS_WANTED) * (part < 1 ? part : 1));
     int64_t longs = o->chunk == 32 && !hook && !o->small && !o->filter ? LONG_WANTED * count / (FULL_COUNT * 4 / 5) : 0;
     fia_context built_in;
     int wrong = 0, i;
-    if (o->budget < 1) words = (int64_t)((double)words * o->budget);
     if (longs > LONG_WANTED) longs = LONG_WANTED;
     fia_context_init(&built_in);
     printf("cases   %ld, %ld rows, %.3g multiply-adds each, %ld longer than 32 chunks of %ld (wanted %ld)\n",
@@ -311,7 +310,7 @@ static int judge(case_stats *stats, const options *o, const case_hook *hook, int
     }
     wrong |= errors_are_too_large(stats, hook);
     wrong |= pairs_are_too_rare(stats, o, hook, pairs);
-    wrong |= words_are_too_rare(stats, &built_in, hook ? 0 : words);
+    wrong |= words_are_too_rare(stats, &built_in, hook || o->filter ? 0 : words);
     return wrong;
 }
 

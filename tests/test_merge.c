@@ -6,8 +6,6 @@
 #define _DEFAULT_SOURCE
 #include "call_scenarios.h"
 
-#include <float.h>
-
 /* ---- shards ---- */
 
 enum { MOST_SHARDS = 5 };
@@ -80,11 +78,9 @@ typedef struct errors {
     int64_t rows;
 } errors;
 
-static double row_error(const call *c, const double *want, int64_t h, int64_t r, const char *row, fia_dtype dtype) {
+static double row_error(const call *c, const double *want, const char *row, fia_dtype dtype) {
     double square = 0, norm = 0;
     int64_t i;
-    (void)h;
-    (void)r;
     for (i = 0; i < c->spec.Dv; ++i) {
         const double got = oracle_decode(dtype, row, i), left = fabs(got - want[i]) - oracle_half_ulp(dtype, want[i]);
         square += left > 0 ? left * left : 0;
@@ -116,7 +112,7 @@ static void compare_shards(const call_spec *whole, int b, int n, int backwards, 
             double error, lse = call_get(&merged, CALL_LSE, 0, h, r, 0);
             oracle_find_sequence(&from, 0, &s);
             oracle_row(&from, &s, (int32_t)h, r, &work, want, &info);
-            error = row_error(&merged, want, h, r, call_at(&merged, CALL_OUT, 0, h, r), FIA_F32) / (info.spread > 4 ? info.spread / 4 : 1);
+            error = row_error(&merged, want, call_at(&merged, CALL_OUT, 0, h, r), FIA_F32) / (info.spread > 4 ? info.spread / 4 : 1);
             if (!info.kept) assert_true(error == 0 && lse == (double)lse_empty);
             else if (fabs(lse - info.lse) > e->lse_worst) e->lse_worst = fabs(lse - info.lse);
             e->squares += error * error;
@@ -170,9 +166,10 @@ static void finish_applies_sinks_and_cast_once(void **state) {
             finish.sinks = undivided.io.sinks;
             finish.sinks_dtype = whole.sinks;
             finish.out = result.problem.out;
+            finish.result = result.io.out;
             shape_of(&merged, &shape);
             assert_int_equal(fia_merge_finish(NULL, &shape, &finish, (const float *)(void *)merged.tensor[CALL_OUT].base[0],
-                                              (const float *)(void *)merged.tensor[CALL_LSE].base[0], result.io.out),
+                                              (const float *)(void *)merged.tensor[CALL_LSE].base[0], NULL),
                              FIA_OK);
             oracle_work_init(&work);
             for (h = 0; h < shape.heads; ++h)
@@ -184,7 +181,7 @@ static void finish_applies_sinks_and_cast_once(void **state) {
                     double error;
                     oracle_find_sequence(&from, 0, &s);
                     oracle_row(&from, &s, (int32_t)h, r, &work, want, &info);
-                    error = row_error(&undivided, want, h, r, row, whole.out) / (info.spread > 4 ? info.spread / 4 : 1);
+                    error = row_error(&undivided, want, row, whole.out) / (info.spread > 4 ? info.spread / 4 : 1);
                     worst = error > worst ? error : worst;
                     if ((h != shape.heads - 1 || r != shape.rows - 1) && (unsigned char)row[whole.Dv * (int)call_size(whole.out)] != 0xa5)
                         fail_msg("a byte behind head %ld row %ld was written", (long)h, (long)r);
@@ -326,7 +323,9 @@ static void finish_casts_as_rounding_does(void **state) {
     const fia_dtype dtypes[3] = {FIA_F32, FIA_F16, FIA_BF16};
     fia_merge_shape shape;
     float o[WIDE], lse = 2;
-    char want[WIDE * 4], got[WIDE * 4 + 16];
+    char want[WIDE * 4];
+    float room[WIDE + 4];
+    const unsigned char *got = (const unsigned char *)room;
     int d, i;
     (void)state;
     one_row(&shape, WIDE);
@@ -335,8 +334,9 @@ static void finish_casts_as_rounding_does(void **state) {
         fia_finish finish;
         memset(&finish, 0, sizeof finish);
         finish.out.dtype = dtypes[d];
-        memset(got, 0x5a, sizeof got);
-        assert_int_equal(fia_merge_finish(NULL, &shape, &finish, o, &lse, got), FIA_OK);
+        finish.result = room;
+        memset(room, 0x5a, sizeof room);
+        assert_int_equal(fia_merge_finish(NULL, &shape, &finish, o, &lse, NULL), FIA_OK);
         for (i = 0; i < WIDE; ++i) oracle_encode(dtypes[d], o[i], want, i);
         assert_memory_equal(got, want, WIDE * call_size(dtypes[d]));
         for (i = 0; i < 16; ++i) assert_int_equal(got[WIDE * (int)call_size(dtypes[d]) + i], 0x5a);
@@ -357,15 +357,15 @@ static void finish_weighs_the_sink_against_the_lse(void **state) {
                 const float lse = (float)lses[l];
                 const int empty = l < 2;
                 const double weight = empty || s == 1 ? 0 : 1 / (1 + exp(sinks[s] - lses[l]));
-                float got[7];
-                char sink[4];
+                float got[7], sink;
                 fia_finish finish;
                 memset(&finish, 0, sizeof finish);
-                oracle_encode(dtypes[d], sinks[s], sink, 0);
-                finish.sinks = sink;
+                oracle_encode(dtypes[d], sinks[s], &sink, 0);
+                finish.sinks = &sink;
+                finish.result = got;
                 finish.sinks_dtype = dtypes[d];
                 finish.out.dtype = FIA_F32;
-                assert_int_equal(fia_merge_finish(NULL, &shape, &finish, empty ? zero : o, &lse, got), FIA_OK);
+                assert_int_equal(fia_merge_finish(NULL, &shape, &finish, empty ? zero : o, &lse, NULL), FIA_OK);
                 for (i = 0; i < 7; ++i) assert_true(fabs(got[i] - o[i] * weight) <= 2e-6 * fabs(o[i] * weight));
             }
 }
@@ -389,6 +389,7 @@ static void finish_scales_by_head_and_channel(void **state) {
     finish.scale.channel_bytes = finish.offset.channel_bytes = 4;
     finish.scale_data = mul;
     finish.offset_data = add;
+    finish.result = got;
     for (h = 0; h < 2; ++h)
         for (i = 0; i < WIDE; ++i) {
             o[h][i] = (float)(i % 11) - 5;
@@ -397,7 +398,7 @@ static void finish_scales_by_head_and_channel(void **state) {
         }
     for (empty = 0; empty < 2; ++empty) {
         if (empty) lse[1] = -INFINITY;
-        assert_int_equal(fia_merge_finish(NULL, &shape, &finish, o[0], lse, got[0]), FIA_OK);
+        assert_int_equal(fia_merge_finish(NULL, &shape, &finish, o[0], lse, NULL), FIA_OK);
         for (h = 0; h < 2; ++h)
             for (i = 0; i < WIDE; ++i) assert_true(got[h][i] == (h && empty ? 0 : o[h][i] * mul[h][i] + add[h][i]));
     }
@@ -427,16 +428,20 @@ static void shapes_and_pointers_are_checked(void **state) {
     assert_int_equal(fia_merge(&wrong, o, &lse, part, &part_lse, &report), FIA_ERR_ARGUMENT);
     assert_non_null(strstr(report.text, "dim"));
     assert_true(o[0] == 1 && lse == 1);
+    assert_int_equal(fia_merge(&shape, o, &lse, o, &part_lse, &report), FIA_ERR_ARGUMENT);
     memset(&finish, 0, sizeof finish);
+    finish.result = part;
     finish.out.dtype = FIA_I8;
-    assert_int_equal(fia_merge_finish(NULL, &shape, &finish, o, &lse, part), FIA_ERR_NOT_IN_BUILD);
+    assert_int_equal(fia_merge_finish(NULL, &shape, &finish, o, &lse, &report), FIA_ERR_NOT_IN_BUILD);
     finish.out.dtype = FIA_F32;
-    assert_int_equal(fia_merge_finish(NULL, &shape, NULL, o, &lse, part), FIA_ERR_ARGUMENT);
-    assert_int_equal(fia_merge_finish(NULL, &shape, &finish, o, &lse, NULL), FIA_ERR_ARGUMENT);
+    assert_int_equal(fia_merge_finish(NULL, &shape, NULL, o, &lse, &report), FIA_ERR_ARGUMENT);
+    finish.result = NULL;
+    assert_int_equal(fia_merge_finish(NULL, &shape, &finish, o, &lse, &report), FIA_ERR_ARGUMENT);
+    assert_non_null(strstr(report.text, "result"));
     assert_true(part[0] == 5);
     shape.rows = 0;
     assert_int_equal(fia_merge(&shape, NULL, NULL, NULL, NULL, &report), FIA_OK);
-    assert_int_equal(fia_merge_finish(NULL, &shape, &finish, NULL, NULL, NULL), FIA_OK);
+    assert_int_equal(fia_merge_finish(NULL, &shape, &finish, NULL, NULL, &report), FIA_OK);
 }
 
 static const struct CMUnitTest tests[] = {
