@@ -2913,6 +2913,18 @@ static fia_status fia_check_mask_(fia_report *report, const char *name, const fi
     return FIA_OK;
 }
 
+/* Refuses field `field` of `view`. */
+static fia_status fia_refuse_field_(fia_report *report, const char *view, const char *field, int64_t value, const char *allowed, int64_t a) {
+    char name[64];
+    fia_text_ t;
+    t.at = name;
+    t.room = sizeof(name);
+    t.used = 0;
+    fia_text_str_(&t, view);
+    fia_text_str_(&t, field);
+    return fia_refuse_(report, name, value, allowed, a, 0);
+}
+
 /* Steps of a stride that stay within what cannot overflow. */
 static int fia_span_ok_(int64_t stride, int64_t count) {
     const int64_t all = stride == INT64_MIN ? -1 : fia_mul_(stride < 0 ? -stride : stride, fia_max_(count - 1, 0));
@@ -3051,7 +3063,46 @@ FIA_INLINE_ int64_t fia_row_bytes_(const fia_codec *codec, const fia_view *view,
     return codec->row_bytes ? codec->row_bytes(view, elements) : elements / codec->granule * codec->granule_bytes;
 }
 
-/* out and lse are not laid over an input: not at its address, and without a byte in common where rows leave none out.
+/* Strides of sequence, head and row, and how many there are of each. */
+typedef struct fia_strides_ {
+    const char *view;
+    const char *field[3];
+    ptrdiff_t stride[3];
+    int64_t count[3], unit;
+} fia_strides_;
+
+static fia_strides_ fia_out_strides_(const fia_problem *p, int64_t outer, int64_t rows) {
+    const fia_strides_ s = {"out", {".sequence_bytes", ".head_bytes", ".row_bytes"}, {p->out.sequence_bytes, p->out.head_bytes, p->out.row_bytes},
+                            {outer, p->n_q_heads, rows}, 1};
+    return s;
+}
+
+static fia_strides_ fia_lse_strides_(const fia_problem *p, int64_t outer, int64_t rows) {
+    const fia_strides_ s = {"lse", {"_sequence_bytes", "_head_bytes", "_row_bytes"}, {p->lse_sequence_bytes, p->lse_head_bytes, p->lse_row_bytes},
+                            {outer, p->n_q_heads, rows}, 4};
+    return s;
+}
+
+/* Rows of `bytes` bytes that are written lie apart: from the inside to the outside, a stride is at least what lies inside
+ * of it. The strides are known to stay within 2^60 bytes. */
+static fia_status fia_check_apart_(fia_report *report, const fia_strides_ *s, int64_t bytes) {
+    int64_t size[3];
+    int done[3] = {0, 0, 0}, k, i, least;
+    if (s->count[0] < 1 || s->count[1] < 1 || s->count[2] < 1) return FIA_OK;
+    for (i = 0; i < 3; ++i) size[i] = s->stride[i] < 0 ? -(int64_t)s->stride[i] : (int64_t)s->stride[i];
+    for (k = 0; k < 3; ++k) {
+        for (least = -1, i = 0; i < 3; ++i)
+            if (!done[i] && s->count[i] > 1 && (least < 0 || size[i] < size[least])) least = i;
+        if (least < 0) break;
+        done[least] = 1;
+        if (size[least] < bytes)
+            return fia_refuse_field_(report, s->view, s->field[least], s->stride[least], "rows that are written must lie apart, # bytes here", bytes);
+        bytes += size[least] * (s->count[least] - 1);
+    }
+    return FIA_OK;
+}
+
+/* Rows of out and lse lie apart, and not over an input: not at its address, and without a byte in common where rows leave none out.
  * q_rows, kv_rows: as fia_check_sequence_ left them. */
 static fia_status fia_check_overlap_(const fia_plan *plan, const fia_io *io, int64_t q_rows, int64_t kv_rows, fia_report *report) {
     const fia_problem *p = &plan->problem;
@@ -3065,9 +3116,13 @@ static fia_status fia_check_overlap_(const fia_plan *plan, const fia_io *io, int
     const int64_t rows[3] = {p->q_packed ? 1 : io->n_sequences, p->n_q_heads, !p->fill_padding ? q_rows : p->q_packed ? p->total_q : p->max_q_len};
     const int64_t count[2][3] = {{rows[0], rows[1], q_rows},
                                  {paged ? p->n_pages : p->kv_packed ? 1 : io->n_sequences, p->n_kv_heads, paged ? p->page_size : kv_rows}};
+    const fia_strides_ out_strides = fia_out_strides_(p, rows[0], rows[2]), lse_strides = fia_lse_strides_(p, rows[0], rows[2]);
     fia_view lse_view = p->out;
     fia_area_ out, lse, area;
     int i;
+    if (fia_check_apart_(report, &out_strides, fia_row_bytes_(plan->codec_out, &p->out, p->value_dim)) ||
+        (p->want_lse && fia_check_apart_(report, &lse_strides, 4)))
+        return FIA_ERR_ARGUMENT;
     lse_view.sequence_bytes = p->lse_sequence_bytes;
     lse_view.head_bytes = p->lse_head_bytes;
     lse_view.row_bytes = p->lse_row_bytes;
@@ -4665,58 +4720,17 @@ static fia_status fia_check_codec_(const fia_context *context, const char *name,
     return fia_refuse_dtype_(report, name, dtype, "must be f32, f16 or bf16, or a type with a codec");
 }
 
-/* Refuses field `field` of `view`. */
-static fia_status fia_check_view_name_(fia_report *report, const char *view, const char *field, int64_t value, const char *allowed, int64_t a) {
-    char name[64];
-    fia_text_ t;
-    t.at = name;
-    t.room = sizeof(name);
-    t.used = 0;
-    fia_text_str_(&t, view);
-    fia_text_str_(&t, field);
-    return fia_refuse_(report, name, value, allowed, a, 0);
-}
-
-static int64_t fia_stride_size_(ptrdiff_t stride) { return stride == PTRDIFF_MIN ? INT64_MAX : stride < 0 ? -(int64_t)stride : (int64_t)stride; }
-
 /* One stride: a multiple of `unit`, and `count` values span less than what could overflow. */
 static fia_status fia_check_stride_(fia_report *report, const char *view, const char *field, ptrdiff_t stride, int64_t count, int64_t unit) {
-    const int64_t size = fia_stride_size_(stride), all = count < 2 ? 0 : fia_mul_(count - 1, size);
-    if (stride != PTRDIFF_MIN && size % unit) return fia_check_view_name_(report, view, field, stride, "must be a multiple of # bytes", unit);
-    if (stride != PTRDIFF_MIN && all >= 0 && all <= FIA_SPAN_LIMIT_) return FIA_OK;
-    return fia_check_view_name_(report, view, field, stride, "the tensor would span more than 2^60 bytes (# steps of this stride)", count);
+    if (stride % unit) return fia_refuse_field_(report, view, field, stride, "must be a multiple of # bytes", unit);
+    if (fia_span_ok_(stride, count)) return FIA_OK;
+    return fia_refuse_field_(report, view, field, stride, "the tensor would span more than 2^60 bytes (# steps of this stride)", count);
 }
-
-/* Strides of sequence, head and row, and how many there are of each. */
-typedef struct fia_strides_ {
-    const char *view;
-    const char *field[3];
-    ptrdiff_t stride[3];
-    int64_t count[3], unit;
-} fia_strides_;
-
-#define FIA_VIEW_STRIDES_ {".sequence_bytes", ".head_bytes", ".row_bytes"}
 
 static fia_status fia_check_strides_(fia_report *report, const fia_strides_ *s) {
     int i;
     for (i = 0; i < 3; ++i)
         if (fia_check_stride_(report, s->view, s->field[i], s->stride[i], s->count[i], s->unit)) return FIA_ERR_ARGUMENT;
-    return FIA_OK;
-}
-
-/* Rows of `bytes` bytes that are written lie apart: from the inside to the outside, a stride is at least what lies inside of it. */
-static fia_status fia_check_apart_(fia_report *report, const fia_strides_ *s, int64_t bytes) {
-    int done[3] = {0, 0, 0}, k, i, least;
-    if (s->count[0] < 1 || s->count[1] < 1 || s->count[2] < 1) return FIA_OK;
-    for (k = 0; k < 3; ++k) {
-        for (least = -1, i = 0; i < 3; ++i)
-            if (!done[i] && s->count[i] > 1 && (least < 0 || fia_stride_size_(s->stride[i]) < fia_stride_size_(s->stride[least]))) least = i;
-        if (least < 0) break;
-        done[least] = 1;
-        if (fia_stride_size_(s->stride[least]) < bytes)
-            return fia_check_view_name_(report, s->view, s->field[least], s->stride[least], "rows that are written must lie apart, # bytes here", bytes);
-        bytes += fia_stride_size_(s->stride[least]) * (s->count[least] - 1);
-    }
     return FIA_OK;
 }
 
@@ -4742,9 +4756,9 @@ static fia_status fia_check_view_(const fia_context *context, const fia_view_che
     if (fia_check_codec_(context, name, v->dtype, codec, report)) return report ? report->status : *codec ? FIA_OK : FIA_ERR_ARGUMENT;
     unit = (*codec)->row_bytes ? (*codec)->alignment : (*codec)->granule_bytes;
     if (c->elements % (*codec)->granule)
-        return fia_check_view_name_(report, c->name, " elements", c->elements, "must be a multiple of # for this element type", (*codec)->granule);
+        return fia_refuse_field_(report, c->name, " elements", c->elements, "must be a multiple of # for this element type", (*codec)->granule);
     if (v->piece_elements < 0 || (v->piece_elements > 0 && (!c->pieces_allowed || v->piece_elements % (*codec)->granule)))
-        return fia_check_view_name_(report, c->name, ".piece_elements", v->piece_elements,
+        return fia_refuse_field_(report, c->name, ".piece_elements", v->piece_elements,
                                     c->pieces_allowed ? "must be 0 or a positive multiple of #" : "must be 0 here (#)", (*codec)->granule);
     if (fia_check_stride_(report, c->name, ".sequence_bytes", v->sequence_bytes, c->outer, unit) ||
         fia_check_stride_(report, c->name, ".head_bytes", v->head_bytes, c->heads, unit) ||
@@ -4758,21 +4772,28 @@ static fia_status fia_check_view_(const fia_context *context, const fia_view_che
         if ((*codec)->check(v, c->elements, text, sizeof(text))) return fia_refuse_text_(report, c->name, "not what its codec takes", text);
     } else {
         for (i = 0; i < (int)sizeof(v->params); ++i)
-            if (v->params[i]) return fia_check_view_name_(report, c->name, ".params", v->params[i], "must be zero for this element type (byte value)", 0);
+            if (v->params[i]) return fia_refuse_field_(report, c->name, ".params", v->params[i], "must be zero for this element type (byte value)", 0);
     }
     return FIA_OK;
 }
 
-/* No two rows of out, and none of lse, share a byte. */
-static fia_status fia_check_written_(const fia_plan *plan, fia_report *report) {
+/* No row of out and of lse shares a byte with the next one along an axis. Phase 0 looks at several axes together: how
+ * many sequences and rows there are, only a run knows. */
+static fia_status fia_check_steps_(const fia_plan *plan, fia_report *report) {
     const fia_problem *p = &plan->problem;
     const int64_t outer = p->q_packed ? 1 : p->n_sequences, rows = p->q_packed ? p->total_q : p->max_q_len;
-    const fia_strides_ out = {"out", FIA_VIEW_STRIDES_, {p->out.sequence_bytes, p->out.head_bytes, p->out.row_bytes}, {outer, p->n_q_heads, rows}, 1};
-    const fia_strides_ lse = {"lse", {"_sequence_bytes", "_head_bytes", "_row_bytes"}, {p->lse_sequence_bytes, p->lse_head_bytes, p->lse_row_bytes},
-                              {outer, p->n_q_heads, rows}, 4};
-    if (fia_check_apart_(report, &out, fia_row_bytes_(plan->codec_out, &p->out, p->value_dim))) return FIA_ERR_ARGUMENT;
-    if (!p->want_lse) return FIA_OK;
-    return fia_check_strides_(report, &lse) ? FIA_ERR_ARGUMENT : fia_check_apart_(report, &lse, 4);
+    const fia_strides_ all = fia_lse_strides_(p, outer, rows);
+    int i;
+    if (p->want_lse && fia_check_strides_(report, &all)) return FIA_ERR_ARGUMENT;
+    for (i = 0; i < 3 && outer > 0 && rows > 0; ++i) {
+        fia_strides_ out = fia_out_strides_(p, 1, 1), lse = fia_lse_strides_(p, 1, 1);
+        out.count[1] = lse.count[1] = 1;
+        out.count[i] = lse.count[i] = all.count[i];
+        if (fia_check_apart_(report, &out, fia_row_bytes_(plan->codec_out, &p->out, p->value_dim)) ||
+            (p->want_lse && fia_check_apart_(report, &lse, 4)))
+            return FIA_ERR_ARGUMENT;
+    }
+    return FIA_OK;
 }
 
 static fia_status fia_check_views_(const fia_context *context, fia_plan *plan, fia_report *report) {
@@ -4799,20 +4820,20 @@ static fia_status fia_check_views_(const fia_context *context, fia_plan *plan, f
     if (p->value_in_key) plan->codec_v = plan->codec_k;
     if (p->value_in_key && p->value_dim % plan->codec_k->granule)
         return fia_refuse_(report, "value_dim", p->value_dim, "must be a multiple of # for this element type", plan->codec_k->granule, 0);
-    return fia_check_written_(plan, report);
+    return fia_check_steps_(plan, report);
 }
 
 static fia_status fia_check_mask_view_(const char *name, const fia_mask_view *v, const fia_problem *p, int drop, fia_report *report) {
     const int is_float = v->dtype == FIA_F32 || v->dtype == FIA_F16 || v->dtype == FIA_BF16;
     const int is_byte = v->dtype == FIA_BOOL || v->dtype == FIA_I8 || v->dtype == FIA_U8;
     const int64_t unit = fia_float_bytes_(v->dtype);
-    const fia_strides_ s = {name, FIA_VIEW_STRIDES_, {v->sequence_bytes, v->head_bytes, v->row_bytes}, {p->n_sequences, p->n_q_heads, v->rows}, unit};
-    if (v->reserved) return fia_check_view_name_(report, name, ".reserved", v->reserved, "must be 0", 0);
+    const fia_strides_ s = {name, {".sequence_bytes", ".head_bytes", ".row_bytes"}, {v->sequence_bytes, v->head_bytes, v->row_bytes}, {p->n_sequences, p->n_q_heads, v->rows}, unit};
+    if (v->reserved) return fia_refuse_field_(report, name, ".reserved", v->reserved, "must be 0", 0);
     if (v->dtype == FIA_NONE) return FIA_OK;
     if (drop ? !is_byte : !is_float)
         return fia_refuse_dtype_(report, name, v->dtype, drop ? "the dtype must be bool, i8 or u8" : "the dtype must be f32, f16 or bf16");
-    if (v->rows < 0 || v->rows > FIA_SPAN_LIMIT_) return fia_check_view_name_(report, name, ".rows", v->rows, "must lie in [0, #]", FIA_SPAN_LIMIT_);
-    if (v->keys < 0 || v->keys > FIA_SPAN_LIMIT_) return fia_check_view_name_(report, name, ".keys", v->keys, "must lie in [0, #]", FIA_SPAN_LIMIT_);
+    if (v->rows < 0 || v->rows > FIA_SPAN_LIMIT_) return fia_refuse_field_(report, name, ".rows", v->rows, "must lie in [0, #]", FIA_SPAN_LIMIT_);
+    if (v->keys < 0 || v->keys > FIA_SPAN_LIMIT_) return fia_refuse_field_(report, name, ".keys", v->keys, "must lie in [0, #]", FIA_SPAN_LIMIT_);
     return fia_check_strides_(report, &s);
 }
 
@@ -4835,11 +4856,11 @@ static fia_status fia_check_scale_view_(const fia_scale_check_ *c, fia_report *r
     if (fia_check_float_(c->name, v->dtype, report)) return FIA_ERR_ARGUMENT;
     if (v->dtype == FIA_NONE) return FIA_OK;
     if (v->place < FIA_PLACE_ROWS || v->place > FIA_PLACE_LOCAL || !(c->places >> v->place & 1))
-        return fia_check_view_name_(report, c->name, ".place", v->place, "must be a FIA_PLACE_* code that these rows have; pages need paged keys", 0);
-    if (v->sequence_bytes && !c->sequences) return fia_check_view_name_(report, c->name, ".sequence_bytes", v->sequence_bytes, "must be 0 here", 0);
+        return fia_refuse_field_(report, c->name, ".place", v->place, "must be a FIA_PLACE_* code that these rows have; pages need paged keys", 0);
+    if (v->sequence_bytes && !c->sequences) return fia_refuse_field_(report, c->name, ".sequence_bytes", v->sequence_bytes, "must be 0 here", 0);
     if (v->token_bytes && (!c->tokens || v->channel_bytes))
-        return fia_check_view_name_(report, c->name, ".token_bytes", v->token_bytes, c->tokens ? "must be 0 where channel_bytes is not" : "must be 0 here", 0);
-    if (v->channel_bytes && !c->channels) return fia_check_view_name_(report, c->name, ".channel_bytes", v->channel_bytes, "must be 0 here", 0);
+        return fia_refuse_field_(report, c->name, ".token_bytes", v->token_bytes, c->tokens ? "must be 0 where channel_bytes is not" : "must be 0 here", 0);
+    if (v->channel_bytes && !c->channels) return fia_refuse_field_(report, c->name, ".channel_bytes", v->channel_bytes, "must be 0 here", 0);
     if (fia_check_stride_(report, c->name, ".sequence_bytes", v->sequence_bytes, c->sequences, unit) ||
         fia_check_stride_(report, c->name, ".head_bytes", v->head_bytes, c->heads, unit) ||
         fia_check_stride_(report, c->name, ".token_bytes", v->token_bytes, c->tokens, unit) ||
@@ -5332,7 +5353,7 @@ static void fia_merge_finish_row_(const fia_codec *codec, const fia_finish *f, c
 static fia_status fia_check_finish_(const fia_context *context, const fia_merge_shape *s, const fia_finish *f, fia_view *view, const fia_codec **codec,
                                     fia_report *report) {
     const fia_view_check_ out = {"out", view, s->dim, s->sequences, s->heads, s->rows, 1, 0};
-    const fia_strides_ strides = {"out", FIA_VIEW_STRIDES_, {view->sequence_bytes, view->head_bytes, view->row_bytes}, {s->sequences, s->heads, s->rows}, 1};
+    const fia_strides_ strides = {"out", {".sequence_bytes", ".head_bytes", ".row_bytes"}, {view->sequence_bytes, view->head_bytes, view->row_bytes}, {s->sequences, s->heads, s->rows}, 1};
     const fia_scale_check_ scale = {"scale", &f->scale, 0, s->heads, 0, s->dim, 1 << FIA_PLACE_ROWS};
     const fia_scale_check_ offset = {"offset", &f->offset, 0, s->heads, 0, s->dim, 1 << FIA_PLACE_ROWS};
     fia_status status = fia_check_context_(context, report);

@@ -23,8 +23,8 @@ namespace {
 
 constexpr int kRepetitions = 7; // the median counts
 constexpr double kRepetitionSeconds = 0.05;
-// A share is marked as noisy where its two limits differ by more than kDrift, the repetitions by more than kSpread in wall
-// time, or two threads have less than kBusy times the FMA peak of one: others use the machine.
+// A share is marked as noisy where its two limits, or CPU and wall time of one thread, differ by more than kDrift, the
+// repetitions by more than kSpread, or two threads have less than kBusy times the FMA peak of one.
 constexpr double kDrift = 0.2, kSpread = 0.3, kBusy = 1.6;
 const char *const kQuick = "D1-8k/f16/(head|token)/cold|P1-2k-d128/f16";
 
@@ -113,7 +113,8 @@ void Table::ReportRuns(const std::vector<Run> &runs) {
         double unit = benchmark::GetTimeUnitMultiplier(run.time_unit);
         double wall = run.GetAdjustedRealTime() / unit, cpu = run.GetAdjustedCPUTime() / unit;
         auto found = cases_.find(name);
-        bool one_thread = found == cases_.end() || found->second->threads == 1, noisy = slowest > (1 + kSpread) * fastest;
+        bool one_thread = found == cases_.end() || found->second->threads == 1;
+        bool noisy = slowest > (1 + kSpread) * fastest || (one_thread && wall > (1 + kDrift) * cpu);
         if (found == cases_.end()) std::printf("%s: %.0f ns\n", name.c_str(), cpu * 1e9);
         else group_.push_back({found->second, one_thread ? cpu : wall, noisy});
         std::fflush(stdout);

@@ -306,7 +306,7 @@ static int lse_is_wrong(const test_case *c, double got, const oracle_row_info *i
     error = fabs(got - info->lse);
     if (c->hook && c->hook->tolerance > 2e-6) bound += 4 * c->hook->tolerance;
     else if (normal && error > *worst) *worst = error;
-    if (!normal) bound += 4 * fabs(naive - info->lse) + ldexp((info->mass + info->reach / 4) * (8 + terms / 8), -24);
+    if (!normal) bound += 4 * fabs(naive - info->lse) + ldexp((info->mass + info->reach / 2) * (8 + terms / 4), -24);
     return !(error <= bound);
 }
 
@@ -323,7 +323,7 @@ typedef struct checker {
 /* What rounding in f32 may do to a row: its logits went through numbers as large as mass and reach, in sums whose
  * roundings may all go one way, and values cancel. */
 static double estimate(const case_draw *d, const oracle_row_info *info) {
-    double logit = (info->mass + info->reach / 2) * (8 + (d->D + d->Dr) / 32.0);
+    double logit = (info->mass + info->reach / 2) * (8 + (d->D + d->Dr) / 16.0);
     return ldexp(16 + logit, -24) * (info->spread > 1 ? info->spread : 1);
 }
 

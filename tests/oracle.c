@@ -280,20 +280,22 @@ static double scale_at(const fia_scale_view *view, const void *data, int64_t out
                          0);
 }
 
+/* The scale or offset of element i of key j, by the view's place. */
+static double key_scale_at(const oracle_call *call, const oracle_sequence *s, const fia_scale_view *view,
+                           const void *data, int32_t h, int64_t j, int64_t i) {
+    const key_place place = find_key(call, s, j);
+    if (view->place == FIA_PLACE_PAGES) return scale_at(view, data, place.outer, h, place.row, i);
+    if (view->place == FIA_PLACE_ROWS && call->problem->kv_packed)
+        return scale_at(view, data, 0, h, s->kv_start + j, i);
+    return scale_at(view, data, s->index, h, j, i);
+}
+
 /* A stored x means (x + offset) * scale. */
 static double dequantise(double x, const fia_scale_view *scale, const void *scale_data, const fia_scale_view *offset,
                          const void *offset_data, const oracle_call *call, const oracle_sequence *s, int32_t h,
                          int64_t j, int64_t i) {
-    key_place place = find_key(call, s, j);
-    int64_t packed_row = s->kv_start + j;
-    if (offset->dtype) {
-        x += (offset->place == FIA_PLACE_PAGES) ? scale_at(offset, offset_data, place.outer, h, place.row, i)
-                           : scale_at(offset, offset_data, call->problem->kv_packed ? 0 : s->index, h, packed_row, i);
-    }
-    if (scale->dtype) {
-        x *= (scale->place == FIA_PLACE_PAGES) ? scale_at(scale, scale_data, place.outer, h, place.row, i)
-                          : scale_at(scale, scale_data, call->problem->kv_packed ? 0 : s->index, h, packed_row, i);
-    }
+    if (offset->dtype) x += key_scale_at(call, s, offset, offset_data, h, j, i);
+    if (scale->dtype) x *= key_scale_at(call, s, scale, scale_data, h, j, i);
     return x;
 }
 

@@ -494,15 +494,19 @@ static void output_rules(verdict *v, const fia_problem *p) {
     const int64_t count[3] = {p->q_packed ? 1 : p->n_sequences, p->n_q_heads, p->q_packed ? p->total_q : p->max_q_len};
     const int64_t out[3] = {p->out.sequence_bytes, p->out.head_bytes, p->out.row_bytes};
     const int64_t lse[3] = {p->lse_sequence_bytes, p->lse_head_bytes, p->lse_row_bytes};
-    int i, far = 0;
-    for (i = 0; i < 3; ++i) far |= too_far(out[i], count[i]);
-    wrong_if(v, !far && rows_overlap(e, out, count), "out.sequence_bytes|out.head_bytes|out.row_bytes");
+    static const char *const out_names[3] = {"out.sequence_bytes", "out.head_bytes", "out.row_bytes"};
+    static const char *const lse_names[3] = {"lse_sequence_bytes", "lse_head_bytes", "lse_row_bytes"};
+    int i;
+    for (i = 0; i < 3; ++i) { /* axes one by one; a run looks at them together */
+        int64_t alone[3] = {1, 1, 1};
+        if (count[0] > 0 && count[2] > 0) alone[i] = count[i];
+        wrong_if(v, !too_far(out[i], count[i]) && rows_overlap(e, out, alone), out_names[i]);
+        wrong_if(v, p->want_lse && !too_far(lse[i], count[i]) && rows_overlap(4, lse, alone), lse_names[i]);
+    }
     if (!p->want_lse) return;
-    for (i = 0, far = 0; i < 3; ++i) far |= too_far(lse[i], count[i]);
     wrong_if(v, lse[0] % 4 || too_far(lse[0], count[0]), "lse_sequence_bytes");
     wrong_if(v, lse[1] % 4 || too_far(lse[1], count[1]), "lse_head_bytes");
     wrong_if(v, lse[2] % 4 || too_far(lse[2], count[2]), "lse_row_bytes");
-    wrong_if(v, !far && rows_overlap(4, lse, count), "lse_sequence_bytes|lse_head_bytes|lse_row_bytes");
 }
 
 static void problem_rules(verdict *v, const fia_problem *p, const fia_plan *base) {
@@ -880,6 +884,17 @@ static void address_rule(verdict *v, const char *name, const void *data, int pla
 
 static int64_t unit_of(fia_dtype t) { return type_bytes(t) ? type_bytes(t) : 1; }
 
+/* Rows that a run writes: of its own sequences, as many as its longest query has, or all there is room for. */
+static void written_rules(verdict *v, const engine_call *c, int64_t q_rows) {
+    const fia_problem *p = &c->problem;
+    const int64_t rows = !p->fill_padding ? q_rows : p->q_packed ? p->total_q : p->max_q_len;
+    const int64_t count[3] = {p->q_packed ? 1 : c->io.n_sequences, p->n_q_heads, rows};
+    const int64_t out[3] = {p->out.sequence_bytes, p->out.head_bytes, p->out.row_bytes};
+    const int64_t lse[3] = {p->lse_sequence_bytes, p->lse_head_bytes, p->lse_row_bytes};
+    wrong_if(v, rows_overlap(type_bytes(p->out.dtype) * p->value_dim, out, count), "out.sequence_bytes|out.head_bytes|out.row_bytes");
+    wrong_if(v, p->want_lse && rows_overlap(4, lse, count), "lse_sequence_bytes|lse_head_bytes|lse_row_bytes");
+}
+
 static void address_rules(verdict *v, const engine_call *c, int rows, int writes, int keys) {
     const fia_problem *p = &c->problem;
     const fia_io *io = &c->io;
@@ -964,7 +979,7 @@ static void array_rules(verdict *v, const engine_call *c) {
 static void io_rules(verdict *v, const engine_call *c) {
     const fia_problem *p = &c->problem;
     span s[B];
-    int64_t i, n = c->io.n_sequences;
+    int64_t i, n = c->io.n_sequences, q_rows = 0;
     int rows = 0, keys = 0;
     memset(v, 0, sizeof(*v));
     memset(s, 0, sizeof(s));
@@ -975,8 +990,10 @@ static void io_rules(verdict *v, const engine_call *c) {
     for (i = 0; i < n; ++i) {
         rows |= s[i].q_len > 0;
         keys |= s[i].q_len > 0 && s[i].kv_len > 0;
+        q_rows = p->q_packed ? q_rows + s[i].q_len : s[i].q_len > q_rows ? s[i].q_len : q_rows;
     }
     address_rules(v, c, rows, rows || (p->fill_padding && (p->q_packed ? p->total_q > 0 : n > 0)), keys);
+    written_rules(v, c, q_rows);
     for (i = 0; i < n && !v->wrong; ++i) {
         if (p->keys == FIA_KEYS_LIST && s[i].q_len > 0 && s[i].kv_len > 0) base_rules(v, c, i);
         if (p->keys == FIA_KEYS_PAGED) page_rules(v, c, &s[i], i);
@@ -1181,6 +1198,29 @@ static void sweep_counts(const fia_plan *plan) {
     }
 }
 
+/* Strides of the outputs that a plan takes, though some number of sequences and rows would overlap. */
+static void sweep_written_strides(void) {
+    static const char *const names[] = {"out.sequence_bytes", "out.head_bytes", "out.row_bytes", "lse_sequence_bytes", "lse_head_bytes", "lse_row_bytes"};
+    static const size_t at[] = {offsetof(fia_problem, out.sequence_bytes), offsetof(fia_problem, out.head_bytes), offsetof(fia_problem, out.row_bytes),
+                                offsetof(fia_problem, lse_sequence_bytes), offsetof(fia_problem, lse_head_bytes), offsetof(fia_problem, lse_row_bytes)};
+    const fia_problem saved = call.problem;
+    int i, k;
+    for (i = 0; i < 6; ++i) {
+        ptrdiff_t now;
+        memcpy(&now, (const char *)&saved + at[i], sizeof(now));
+        bad.field = names[i];
+        for (k = 1; k < 30; ++k) {
+            const ptrdiff_t stride = (i < 3 ? 8 : 4) * k;
+            fia_plan plan;
+            if (stride >= now) break; /* not beyond the memory of the test */
+            memcpy((char *)&call.problem + at[i], &stride, sizeof(stride));
+            show_value(stride);
+            if (fia_plan_make(NULL, &call.problem, 2, &plan, NULL) == FIA_OK) (void)try_io(&plan);
+            call.problem = saved;
+        }
+    }
+}
+
 static void every_field_of_an_io(void **state) {
     fia_plan plan;
     int which;
@@ -1194,6 +1234,7 @@ static void every_field_of_an_io(void **state) {
         sweep_arrays(&plan);
         sweep_table(&plan);
         sweep_counts(&plan);
+        sweep_written_strides();
     }
     assert_int_equal(bad.failures, 0);
 }
