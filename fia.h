@@ -431,7 +431,7 @@ typedef struct fia_prefetch {
 } fia_prefetch;
 
 enum {
-    FIA_STREAM_KEYS = 32, /**< most keys of a piece of the stream family; 16 where a key and its value take over 512 bytes */
+    FIA_STREAM_KEYS = 32, /**< most keys of a piece of the stream family; 16 where a key and its value take over 512 bytes, or G < 4 */
     FIA_STREAM_ROWS = 8   /**< most query rows of a stream kernel */
 };
 
@@ -2140,37 +2140,34 @@ static void fia_modify_scores_(const fia_row_block_ *rb, int64_t first_key, cons
 #define FIA_ACC_ 8
 #endif
 
-FIA_INLINE_ void fia_prefetch_row_(const fia_prefetch *next, int r) {
-    const char *line, *end;
-    if (r >= next->n) return;
-    line = next->row[r];
-    end = line + next->bytes;
-    for (; end - line >= 256; line += 256) {
-        FIA_PREFETCH_(line);
-        FIA_PREFETCH_(line + 64);
-        FIA_PREFETCH_(line + 128);
-        FIA_PREFETCH_(line + 192);
-    }
-    for (; line < end; line += 64) FIA_PREFETCH_(line);
-}
+/* Prefetches are spread: while bytes of a row are read, the same bytes of the row in its place in the next piece are asked
+ * for; bursts would wait for each other. From 4 rows on arithmetic takes longer than that wait, and whole rows are asked for. */
+enum { FIA_LINE_ = 64 };
 
 /* ---- scores ---- */
 
-/* Dots of `keys` rows with `rows` query rows, into out[key * rows + row]; keys * rows accumulators. */
+/* Dots of `keys` rows with `rows` query rows, into out[key * rows + row]; keys * rows accumulators. next: `keys` rows or NULL. */
 FIA_INLINE_ void fia_stream_dots_(const fia_loader_ *from, const int keys, const int rows, float *out, const float *q,
-                                  ptrdiff_t q_stride, const char *const *key, int n) {
+                                  ptrdiff_t q_stride, const char *const *key, const char *const *next, int n) {
     fia_vf_ acc[FIA_ACC_ > 8 ? FIA_ACC_ : 8];
-    int i, j, r;
+    int i, j, r, line;
     FIA_UNROLL_ for (j = 0; j < keys * rows; ++j) acc[j] = fia_vf_zero_();
-    for (i = 0; i + FIA_LANES <= n; i += FIA_LANES) {
-        fia_vf_ x[FIA_STREAM_ROWS];
-        FIA_UNROLL_ for (r = 0; r < rows; ++r) {
-            x[r] = fia_vf_load_(q + r * q_stride + i);
-            if (keys > 1) fia_vf_pin_(&x[r]);
+    for (i = 0; i + FIA_LANES <= n;) {
+        const int ask = rows < 4 && i + FIA_LINE_ / from->bytes < n ? i + FIA_LINE_ / from->bytes : n;
+        for (line = i; next && line < ask; line += FIA_LINE_ / from->bytes) {
+            FIA_UNROLL_ for (j = 0; j < keys; ++j) FIA_PREFETCH_(next[j] + (ptrdiff_t)line * from->bytes);
         }
-        FIA_UNROLL_ for (j = 0; j < keys; ++j) {
-            const fia_vf_ k = from->load(key[j] + (ptrdiff_t)i * from->bytes);
-            FIA_UNROLL_ for (r = 0; r < rows; ++r) acc[j * rows + r] = fia_vf_fma_(k, x[r], acc[j * rows + r]);
+        line = ask;
+        for (; i + FIA_LANES <= line; i += FIA_LANES) {
+            fia_vf_ x[FIA_STREAM_ROWS];
+            FIA_UNROLL_ for (r = 0; r < rows; ++r) {
+                x[r] = fia_vf_load_(q + r * q_stride + i);
+                if (keys > 1) fia_vf_pin_(&x[r]);
+            }
+            FIA_UNROLL_ for (j = 0; j < keys; ++j) {
+                const fia_vf_ k = from->load(key[j] + (ptrdiff_t)i * from->bytes);
+                FIA_UNROLL_ for (r = 0; r < rows; ++r) acc[j * rows + r] = fia_vf_fma_(k, x[r], acc[j * rows + r]);
+            }
         }
     }
     if (i < n) {
@@ -2187,29 +2184,32 @@ FIA_INLINE_ void fia_stream_scores_(const fia_loader_ *from, const int rows, flo
                                     const fia_rows *keys, const fia_prefetch *next) {
     const int step = FIA_ACC_ / rows;
     const char *padded[FIA_STREAM_KEYS], *const *key = keys->row;
-    int j, a;
+    int j;
     if (keys->n % step) { /* the last group repeats a row; its scores are free */
         for (j = 0; j < FIA_STREAM_KEYS; ++j) padded[j] = keys->row[j < keys->n ? j : keys->n - 1];
         key = padded;
     }
-    for (j = 0; j < keys->n; j += step) {
-        for (a = 0; a < step; ++a) fia_prefetch_row_(next, j + a);
-        fia_stream_dots_(from, step, rows, scores + j * rows, q, q_stride, key + j, keys->elements);
-    }
+    for (j = 0; j < keys->n; j += step)
+        fia_stream_dots_(from, step, rows, scores + j * rows, q, q_stride, key + j, j + step <= next->n ? next->row + j : NULL, keys->elements);
 }
 
 /* ---- accumulate ---- */
 
 /* o[r][i0 .. i0 + vectors * lanes) += sum of weights * values. */
 FIA_INLINE_ void fia_stream_add_(const fia_loader_ *from, const int vectors, const int rows, float *o, ptrdiff_t o_stride,
-                                 const float *weights, const fia_rows *values, ptrdiff_t i0) {
+                                 const float *weights, const fia_rows *values, const char *const *next, ptrdiff_t i0) {
+    const int width = vectors * FIA_LANES * from->bytes;
     fia_vf_ acc[FIA_ACC_ > 8 ? FIA_ACC_ : 8];
     int c, j, r;
+    if (i0 * from->bytes % FIA_LINE_) next = NULL; /* asked for by the pass before */
     FIA_UNROLL_ for (r = 0; r < rows; ++r)
         FIA_UNROLL_ for (c = 0; c < vectors; ++c) acc[r * vectors + c] = fia_vf_load_(o + r * o_stride + i0 + c * FIA_LANES);
     for (j = 0; j < values->n; ++j) {
         const char *v = values->row[j] + i0 * from->bytes;
         fia_vf_ x[FIA_ACC_];
+        if (next) {
+            FIA_UNROLL_ for (c = 0; c < width; c += FIA_LINE_) FIA_PREFETCH_(next[j] + i0 * from->bytes + c);
+        }
         FIA_UNROLL_ for (c = 0; c < vectors; ++c) {
             x[c] = from->load(v + (ptrdiff_t)c * FIA_LANES * from->bytes);
             if (rows > 1) fia_vf_pin_(&x[c]);
@@ -2238,14 +2238,11 @@ FIA_INLINE_ void fia_stream_add_tail_(const fia_loader_ *from, const int rows, f
 FIA_INLINE_ void fia_stream_accumulate_(const fia_loader_ *from, const int rows, float *o, ptrdiff_t o_stride,
                                         const float *weights, const fia_rows *values, const fia_prefetch *next) {
     const int vectors = FIA_ACC_ / rows > 8 ? 8 : FIA_ACC_ / rows;
-    const int n = values->elements, passes = n / (vectors * FIA_LANES);
-    int i = 0, done = 0, pass;
-    for (pass = 1; pass <= passes; ++pass, i += vectors * FIA_LANES) {
-        for (; done < pass * next->n / passes; ++done) fia_prefetch_row_(next, done);
-        fia_stream_add_(from, vectors, rows, o, o_stride, weights, values, i);
-    }
-    for (; done < next->n; ++done) fia_prefetch_row_(next, done);
-    for (; i + FIA_LANES <= n; i += FIA_LANES) fia_stream_add_(from, 1, rows, o, o_stride, weights, values, i);
+    const int n = values->elements;
+    const char *const *row = values->n <= next->n ? next->row : NULL;
+    int i = 0;
+    for (; i + vectors * FIA_LANES <= n; i += vectors * FIA_LANES) fia_stream_add_(from, vectors, rows, o, o_stride, weights, values, row, i);
+    for (; i + FIA_LANES <= n; i += FIA_LANES) fia_stream_add_(from, 1, rows, o, o_stride, weights, values, row, i);
     if (i < n) fia_stream_add_tail_(from, rows, o, o_stride, weights, values, i, n - i);
 }
 
@@ -2309,15 +2306,15 @@ typedef struct fia_stream_state_ {
 /* Scores [key][rows] of a whole piece (-inf: dropped) -> weights in place; m and l move on; alpha[r] rescales o.
  * floor: scores below it are raised to it. Returns 1 if some alpha differs from 1.
  * Sums pair key j with j + keys / 2, then + keys / 4, ..., whatever `rows` is. */
-static int fia_softmax_piece_(fia_stream_state_ *state, int keys, int rows, float *scores, float *alpha, float floor) {
-    const fia_vf_ least = fia_vf_set1_(floor);
+static int fia_softmax_piece_(fia_stream_state_ *state, int keys, int rows, float *scores, float *alpha, float factor, float floor) {
+    const fia_vf_ least = fia_vf_set1_(floor), scale = fia_vf_set1_(factor);
     const int n = keys * rows, period = rows > FIA_LANES ? rows : FIA_LANES;
     float sum[FIA_STREAM_KEYS * FIA_STREAM_ROWS];
     int i, v, half, grew = 0;
     for (v = 0; v < period; v += FIA_LANES) {
         const fia_vf_ old = fia_vf_load_(state->m + v);
-        fia_vf_ top = fia_vf_load_(scores + v), m, a, l;
-        for (i = v + period; i < n; i += period) top = fia_vf_max_(top, fia_vf_load_(scores + i));
+        fia_vf_ top = fia_vf_mul_(fia_vf_load_(scores + v), scale), m, a, l;
+        for (i = v + period; i < n; i += period) top = fia_vf_max_(top, fia_vf_mul_(fia_vf_load_(scores + i), scale));
         m = fia_vf_max_(old, fia_fold_max_(fia_vf_max_(least, top), rows));
         a = fia_vf_exp2_(fia_vf_sub_(old, fia_vf_max_(fia_vf_set1_(FIA_KEPT_MIN_), m)));
         a = fia_vf_select_(fia_vf_eq_(old, m), fia_vf_set1_(1.0f), a);
@@ -2326,7 +2323,7 @@ static int fia_softmax_piece_(fia_stream_state_ *state, int keys, int rows, floa
         fia_vf_store_(alpha + v, a);
         m = fia_vf_max_(fia_vf_set1_(FIA_KEPT_MIN_), m);
         for (i = v; i < n; i += period) {
-            const fia_vf_ p = fia_vf_exp2_(fia_vf_sub_(fia_vf_max_(least, fia_vf_load_(scores + i)), m));
+            const fia_vf_ p = fia_vf_exp2_(fia_vf_sub_(fia_vf_max_(least, fia_vf_mul_(fia_vf_load_(scores + i), scale)), m));
             fia_vf_store_(scores + i, p);
             fia_vf_store_(sum + i, p);
         }
@@ -2369,10 +2366,10 @@ FIA_INLINE_ const float *fia_tile_values_(const fia_problem *p, const float *pre
 
 /* ---- register tiles ---- */
 
-/* scores[key][FIA_TILE_ROWS_] of one group of keys, not below floor: k[key * k_stride + i] broadcast against q[i][rows]. */
+/* scores[key][FIA_TILE_ROWS_] of one group of keys, times factor, not below floor: k[key * k_stride + i] broadcast against q[i][rows]. */
 FIA_INLINE_ void fia_tile_dots_(const int vectors, float *scores, const float *q, const float *k, ptrdiff_t k_stride, int n,
-                                float floor) {
-    const fia_vf_ least = fia_vf_set1_(floor);
+                                float factor, float floor) {
+    const fia_vf_ least = fia_vf_set1_(floor), scale = fia_vf_set1_(factor);
     fia_vf_ acc[FIA_TILE_KEYS_ * FIA_TILE_VECTORS_];
     int i, j, v;
     FIA_UNROLL_ for (j = 0; j < FIA_TILE_KEYS_; ++j)
@@ -2391,7 +2388,7 @@ FIA_INLINE_ void fia_tile_dots_(const int vectors, float *scores, const float *q
     }
     FIA_UNROLL_ for (j = 0; j < FIA_TILE_KEYS_; ++j)
         FIA_UNROLL_ for (v = 0; v < vectors; ++v)
-            fia_vf_store_(scores + j * FIA_TILE_ROWS_ + v * FIA_LANES, fia_vf_max_(least, acc[j * FIA_TILE_VECTORS_ + v]));
+            fia_vf_store_(scores + j * FIA_TILE_ROWS_ + v * FIA_LANES, fia_vf_max_(least, fia_vf_mul_(acc[j * FIA_TILE_VECTORS_ + v], scale)));
 }
 
 /* o[i][rows] = o * alpha + sum over keys of v[key * v_stride + i] * weights[key][rows], for `width` elements i. */
@@ -2476,16 +2473,21 @@ FIA_INLINE_ void fia_tile_step_vectors_(const int vectors, const fia_tile_block 
     const int width = fia_tile_key_width_(p), n = b->n;
     const float *keys = (const float *)b->prepared, *values;
     float *m = state, *l = state + FIA_TILE_ROWS_, *o = state + 2 * FIA_TILE_ROWS_;
-    const float floor = b->plain_begin < b->plain_end ? FIA_KEPT_MIN_ : -FIA_INF_; /* natural scores keep their -inf */
+    /* plain keys in whole groups; the others keep their raw scores, -inf included, for modify */
+    const int end = b->plain_end == n ? n : b->plain_end / FIA_TILE_KEYS_ * FIA_TILE_KEYS_;
+    const int begin = (int)fia_min_(end, (b->plain_begin + FIA_TILE_KEYS_ - 1) / FIA_TILE_KEYS_ * FIA_TILE_KEYS_);
     float alpha[FIA_TILE_ROWS_];
     ptrdiff_t v_stride;
     int i, j, grew;
     values = fia_tile_values_(p, keys, &v_stride) + b->offset * v_stride;
     keys += (ptrdiff_t)b->offset * width;
-    for (j = 0; j < n; j += FIA_TILE_KEYS_)
-        fia_tile_dots_(vectors, scores + j * FIA_TILE_ROWS_, q, keys + (ptrdiff_t)j * width, width, width, floor);
-    if (b->plain_begin > 0) b->modify(b, 0, b->plain_begin, scores, 1, FIA_TILE_ROWS_);
-    if (b->plain_end < n) b->modify(b, b->plain_end, n - b->plain_end, scores + b->plain_end * FIA_TILE_ROWS_, 1, FIA_TILE_ROWS_);
+    for (j = 0; j < n; j += FIA_TILE_KEYS_) {
+        const int plain = j >= begin && j < end;
+        fia_tile_dots_(vectors, scores + j * FIA_TILE_ROWS_, q, keys + (ptrdiff_t)j * width, width, width, plain ? b->scale_log2 : 1.0f,
+                       plain ? FIA_KEPT_MIN_ : -FIA_INF_);
+    }
+    if (begin > 0) b->modify(b, 0, begin, scores, 1, FIA_TILE_ROWS_);
+    if (end < n) b->modify(b, end, n - end, scores + end * FIA_TILE_ROWS_, 1, FIA_TILE_ROWS_);
     grew = fia_softmax_block_(vectors, m, l, alpha, scores, n, b->nonfinite);
     if (b->nonfinite) {
         fia_tile_add_select_(o, grew ? alpha : NULL, scores, values, v_stride, n, p->value_dim);
@@ -2586,7 +2588,7 @@ static const fia_tile fia_tile_lanes_ = {"lanes",
                                          0,
                                          384 / FIA_TILE_ROWS_,
                                          0,
-                                         0,
+                                         1,
                                          fia_tile_serves_,
                                          fia_tile_sizes_,
                                          NULL,
@@ -3708,7 +3710,7 @@ static void fia_row_block_make_(const fia_worker_ *w, const fia_unit_ *u, int k,
     rb->io = w->io;
     rb->sequence = s;
     rb->natural = fia_is_natural_(p);
-    rb->raw_factor = s->family == FIA_FAMILY_TILE && w->plan->tile->raw_q ? fia_q_factor_(p) : 1.0f;
+    rb->raw_factor = s->family == FIA_FAMILY_STREAM || w->plan->tile->raw_q ? fia_q_factor_(p) : 1.0f;
     rb->kv_head = u->together ? k : u->kv_head;
     rb->base_token = u->token;
     fia_block_span_(w->plan, s, u->token, u->together ? 0 : u->first_block + k, &rb->first_row, &rb->rows, &first, &last);
@@ -3737,7 +3739,7 @@ static void fia_row_block_make_(const fia_worker_ *w, const fia_unit_ *u, int k,
 static void fia_query_rows_(const fia_worker_ *w, const fia_row_block_ *rb, int fold_channels, float *dst) {
     const fia_problem *p = w->problem;
     const fia_io *io = w->io;
-    const int raw = rb->sequence->family == FIA_FAMILY_TILE && w->plan->tile->raw_q; /* the kernel and modify apply the scale */
+    const int raw = rb->sequence->family == FIA_FAMILY_STREAM || w->plan->tile->raw_q; /* the kernel and modify apply the scale */
     const float factor = raw ? 1.0f : fia_q_factor_(p);
     const int width = fia_q_stride_(p);
     float *channel = w->gather[0].channel;
@@ -4245,7 +4247,7 @@ static void fia_stream_piece_(const fia_worker_ *w, const fia_gather_ *g, int k,
     for (i = 0; i < g->slot * padded; ++i) piece[i] = -FIA_INF_;
     for (i = (g->slot + n) * padded; i < keys * padded; ++i) piece[i] = -FIA_INF_;
     if (partial) fia_stream_modify_(rb, g, padded, scores, kept);
-    if (fia_softmax_piece_(&sb->state, keys, padded, piece, alpha, partial ? -FIA_INF_ : FIA_KEPT_MIN_))
+    if (fia_softmax_piece_(&sb->state, keys, padded, piece, alpha, partial ? 1.0f : rb->raw_factor, partial ? -FIA_INF_ : FIA_KEPT_MIN_))
         for (r = 0; r < rb->rows; ++r) {
             if (alpha[r] == 1.0f) continue;
             fia_scale_row_(fia_stream_out_(w, k) + (ptrdiff_t)r * dim, alpha[r], dim);
@@ -4971,8 +4973,8 @@ static fia_status fia_plan_kernels_(const fia_context *context, fia_plan *plan, 
     if (p->key_rope.piece_elements) plan->stream_k_rope = &fia_stream_f32_;
     if (p->value_in_key ? p->key.piece_elements : p->value.piece_elements) plan->stream_v = &fia_stream_f32_;
     plan->piece_keys = FIA_STREAM_KEYS;
-    if (fia_row_bytes_(plan->codec_k, &p->key, p->dim) + fia_row_bytes_(plan->codec_v, p->value_in_key ? &p->key : &p->value, p->value_dim) > 512)
-        plan->piece_keys = 16; /* two pieces of K and V share the first level of cache */
+    if (fia_group_(p) < 4 || fia_row_bytes_(plan->codec_k, &p->key, p->dim) + fia_row_bytes_(plan->codec_v, p->value_in_key ? &p->key : &p->value, p->value_dim) > 512)
+        plan->piece_keys = 16; /* short pieces read evenly; long ones cost less where arithmetic is what counts */
     plan->chunk_base = fia_ceil_div_(fia_max_(plan->tile->chunk_base, 1), FIA_CHUNK) * FIA_CHUNK;
     if (p->pin_chunk % plan->chunk_base)
         return fia_refuse_(report, "pin_chunk", p->pin_chunk, "must be a multiple of # keys", plan->chunk_base, 0);

@@ -189,10 +189,10 @@ static const distribution distributions[] = {
     {"subnormal keys", subnormal_keys},
 };
 
-/* Where the naive program is exact by luck, half a step of f32 remains. */
+/* Where the naive program is exact by luck, what f32 rounds at the end remains: a step at most, half of one in the mean. */
 static void adversarial_data_is_no_worse_than_naive(void **state) {
     const size_t n = sizeof distributions / sizeof distributions[0];
-    const double step = ldexp(1, -24);
+    const double step = ldexp(1, -23);
     size_t k;
     int types, family, failures = 0;
     (void)state;
@@ -211,7 +211,7 @@ static void adversarial_data_is_no_worse_than_naive(void **state) {
                 measure_shapes(&spec, &e);
                 snprintf(name, sizeof name, "%s, %s, %s", distributions[k].name, type_name[types], family == FIA_FAMILY_STREAM ? "stream" : "tile");
                 print_errors(name, &e);
-                good = e.rows >= 1000 && e.worst <= 2 * e.naive_worst + step && rms(e.squares, e.rows) <= 1.1 * rms(e.naive_squares, e.rows) + step &&
+                good = e.rows >= 1000 && e.worst <= 2 * e.naive_worst + step && rms(e.squares, e.rows) <= 1.1 * rms(e.naive_squares, e.rows) + step / 2 &&
                        e.lse <= fmax(1e-5, 2 * e.naive_lse);
                 if (!good) print_error("above the bound: %s\n", name);
                 failures += !good;

@@ -1,9 +1,9 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
-# Compile checks: check.sh WHAT, with CC, CXX, CLANG, CLANGXX, SIMDE (its -isystem flag or nothing), WORK (a scratch folder).
+# Compile checks: check.sh WHAT, with CC, CXX, CLANG, CLANGXX, SIMDE (the folder that holds simde/), WORK (a scratch folder).
 #   public     the public part: C99, C11, C17, C++11, C++17, C++20 with each compiler, without SIMDe on the path
 #   dialects   the bodies in all these dialects, for this machine
-#   clang      the bodies for every x86-64 target and every width of plain C, compiled by clang
+#   clang      the bodies for every target that clang can compile here, the ARM ones where there is a cross libc
 #   cplusplus  the same as C++11, by both
 #   static     a private copy in each of two files of one program
 #   copied     fia.h copied into an empty folder, and one line of cc
@@ -12,7 +12,9 @@ set -u
 here=$(cd "$(dirname "$0")" && pwd)
 root=$(cd "$here/../.." && pwd)
 warnings='-Wall -Wextra -Wpedantic -Wshadow -Wconversion -Werror'
-flags="-O2 -ffp-contract=off -I$root ${SIMDE:-}"
+simde="-isystem ${SIMDE:?}"
+[ "$SIMDE" != /usr/include ] || simde=
+flags="-O2 -ffp-contract=off -I$root $simde"
 targets='-DFIA_SCALAR=4 -DFIA_SCALAR=8 -DFIA_SCALAR=16 -march=x86-64 -march=x86-64-v2 -march=x86-64-v3 -march=x86-64-v4'
 case $(uname -m) in x86_64) ;; *) targets='-DFIA_SCALAR=4 -DFIA_SCALAR=8 -DFIA_SCALAR=16 -march=native' ;; esac
 done=0 failed=0
@@ -44,7 +46,14 @@ public) in_all_dialects "$here/public.c" -I"$root" ;;
 dialects) in_all_dialects "$here/body_twice.c" $flags -march=native ;;
 clang)
     [ -n "${CLANG:-}" ] || { echo "SKIPPED: no clang"; exit 77; }
-    for target in $targets; do try "$CLANG" -std=c99 $warnings $flags $target -c "$root/tests/body.c" -o clang.o; done ;;
+    for target in $targets; do try "$CLANG" -std=c99 $warnings $flags $target -c "$root/tests/body.c" -o clang.o; done
+    arm=/usr/aarch64-linux-gnu/include
+    [ -d $arm ] && [ "$(uname -m)" = x86_64 ] || arm=
+    mkdir -p arm && ln -sfn "$SIMDE/simde" arm/simde # alone: beside it lie the headers of this machine
+    for target in ${arm:+-march=armv8-a -march=armv8.2-a+fp16+dotprod -march=armv8.2-a+fp16+dotprod+fp16fml}; do
+        try "$CLANG" --target=aarch64-linux-gnu -isystem $arm -isystem arm -std=c99 $warnings -O2 -ffp-contract=off \
+            -I"$root" $target -c "$root/tests/body.c" -o clang.o
+    done ;;
 cplusplus)
     for cxx in "${CXX:-}" "${CLANGXX:-}"; do
         for target in $targets; do
@@ -59,7 +68,7 @@ static)
     ./static_parts || failed=$((failed + 1)) ;;
 copied)
     rm -rf copied && mkdir copied && cp "$root/fia.h" "$here/one_line.c" "$here/static_part.c" copied && cd copied || exit 2
-    try "$CC" -O2 -march=native -ffp-contract=off ${SIMDE:-} one_line.c -lm -o one_line
+    try "$CC" -O2 -march=native -ffp-contract=off $simde one_line.c -lm -o one_line
     ./one_line || failed=$((failed + 1)) ;;
 consumer)
     rm -rf consumer

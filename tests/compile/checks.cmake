@@ -1,10 +1,6 @@
 # SPDX-License-Identifier: MIT
 # Compile checks as tests: see check.sh. The bodies of every target are compiled by CMAKE_C_COMPILER with -Werror anyway.
-set(simde)
-if(NOT FIA_SIMDE_DIR IN_LIST CMAKE_C_IMPLICIT_INCLUDE_DIRECTORIES)
-    set(simde "-isystem ${FIA_SIMDE_DIR}")
-endif()
-set(environment "CC=${CMAKE_C_COMPILER}" "CXX=${CMAKE_CXX_COMPILER}" "SIMDE=${simde}")
+set(environment "CC=${CMAKE_C_COMPILER}" "CXX=${CMAKE_CXX_COMPILER}" "SIMDE=${FIA_SIMDE_DIR}")
 if(FIA_CLANG AND FIA_CLANGXX)
     list(APPEND environment "CLANG=${FIA_CLANG}" "CLANGXX=${FIA_CLANGXX}")
 endif()
@@ -16,4 +12,8 @@ endforeach()
 
 foreach(target ${FIA_SCALAR_TARGETS} ${FIA_MACHINE_TARGETS})
     add_test(NAME symbols.${target} COMMAND sh ${CMAKE_CURRENT_SOURCE_DIR}/test_symbols.sh $<TARGET_OBJECTS:bodies_${target}_512>)
+endforeach()
+foreach(target ${FIA_AARCH64_TARGETS})
+    add_test(NAME symbols.${target} COMMAND sh ${CMAKE_CURRENT_SOURCE_DIR}/test_symbols.sh
+             ${CMAKE_CURRENT_BINARY_DIR}/aarch64_bodies_${target}_512.o)
 endforeach()
