@@ -16,9 +16,11 @@
  *   engine door       fia_problem -> fia_plan_make -> fia_run: strides, page tables, masks as an engine has them.
  *   operator doors    fia_fused_infer_attention_score_v2_*: the parameter names of torch_npu, tensors as arguments.
  *
- * The way of one query row, five functions, each in the room named behind it:
- *   fia_run (R15) -> fia_attend_item_ (R13) -> fia_tile_step_ (R12) or fia_stream_block_ (R11)
- *   -> fia_softmax_block_ (R9) -> fia_state_finish_ (R9)
+ * The way of one query row, five functions in the rooms named behind them:
+ *   fia_run (R15) -> fia_attend_item_ (R13), a share of the work, chunk by chunk
+ *   -> fia_tile_step_ (R12), or fia_stream_piece_ (R13) for few rows: scores, modifiers, weights, values of a block of keys
+ *   -> fia_softmax_block_ (R12), or fia_softmax_piece_ (R11): the online softmax
+ *   -> fia_finish_rows_ (R13): sink, division, LSE, cast
  *
  * Axes: B sequences, Hq query heads, Hkv KV heads, G = Hq / Hkv, Sq query rows, Skv keys, D key dim, Dr rope dim,
  *       Dv value dim, P page size. Query head h reads KV head h / G. Strides are bytes, named <axis>_bytes.
@@ -31,7 +33,6 @@
  * FIA_SCALAR          off          builds      4, 8 or 16: plain C lanes of that width, no SIMDe
  * FIA_CHUNK           512          tests       base of the chunk rule, a multiple of 32
  * FIA_BACKEND_H       off          builds      header with a backend record (see fia_backend)
- * FIA_ASSERT          off          anyone      FIA_ASSERT(x): checks internal invariants
  *
  * Contents:  grep -n '^/\* ==== ' fia.h
  *   R1 config   R2 types   R3 functions
@@ -748,11 +749,6 @@ static inline fia_tensor fia_tensor_from_dlpack(const DLTensor *t) {
 
 #ifndef FIA_CHUNK
 #define FIA_CHUNK 512
-#endif
-#ifdef FIA_ASSERT
-#define FIA_ASSERT_(x) FIA_ASSERT(x)
-#else
-#define FIA_ASSERT_(x) ((void)0)
 #endif
 
 #if defined(__GNUC__)
@@ -5156,6 +5152,12 @@ FIA_API fia_status fia_run_ith(const fia_job *job, int ith, int nth, void (*barr
 
 /* ---- explain ---- */
 
+/* 1 if the compiler joined a product and a sum that were written apart: (1 + e)(1 - e) - 1 is -e^2 then, else 0. */
+static int fia_contracts_(void) {
+    volatile float a = 1.0f + 1.0f / 8192.0f, b = 1.0f - 1.0f / 8192.0f, c = -1.0f;
+    return a * b + c != 0.0f;
+}
+
 static void fia_explain_cpu_(fia_text_ *t) {
     fia_cpu cpu;
     const char *best;
@@ -5172,7 +5174,7 @@ static void fia_explain_cpu_(fia_text_ *t) {
     if (cpu.amx_bf16) fia_text_str_(t, " amx_bf16");
     if (cpu.bf16) fia_text_str_(t, " bf16");
     if (cpu.i8mm) fia_text_str_(t, " i8mm");
-    fia_text_str_(t, "\n");
+    fia_text_str_(t, fia_contracts_() ? "\ncontraction: on (compile with -ffp-contract=off)\n" : "\ncontraction: off\n");
 }
 
 static void fia_explain_pair_(fia_text_ *t, const char *key, const char *a, const char *text, const char *b, const char *end) {
@@ -6887,3 +6889,27 @@ FIA_API fia_status fia_fused_infer_attention_score_v2_run(const fia_plan *plan,
 }
 #endif
 #endif /* FIA_IMPLEMENTATION */
+
+/*
+ * MIT License
+ *
+ * Copyright (c) 2026 The FIA authors
+ *
+ * Permission is hereby granted, free of charge, to any person obtaining a copy
+ * of this software and associated documentation files (the "Software"), to deal
+ * in the Software without restriction, including without limitation the rights
+ * to use, copy, modify, merge, publish, distribute, sublicense, and/or sell
+ * copies of the Software, and to permit persons to whom the Software is
+ * furnished to do so, subject to the following conditions:
+ *
+ * The above copyright notice and this permission notice shall be included in all
+ * copies or substantial portions of the Software.
+ *
+ * THE SOFTWARE IS PROVIDED "AS IS", WITHOUT WARRANTY OF ANY KIND, EXPRESS OR
+ * IMPLIED, INCLUDING BUT NOT LIMITED TO THE WARRANTIES OF MERCHANTABILITY,
+ * FITNESS FOR A PARTICULAR PURPOSE AND NONINFRINGEMENT. IN NO EVENT SHALL THE
+ * AUTHORS OR COPYRIGHT HOLDERS BE LIABLE FOR ANY CLAIM, DAMAGES OR OTHER
+ * LIABILITY, WHETHER IN AN ACTION OF CONTRACT, TORT OR OTHERWISE, ARISING FROM,
+ * OUT OF OR IN CONNECTION WITH THE SOFTWARE OR THE USE OR OTHER DEALINGS IN THE
+ * SOFTWARE.
+ */

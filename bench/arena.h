@@ -12,7 +12,7 @@ namespace bench {
 constexpr size_t kHugePage = size_t{2} << 20;
 
 class Arena {
-public:
+  public:
     Arena() = default;
     explicit Arena(size_t bytes);
     ~Arena();
@@ -27,7 +27,7 @@ public:
     // Fills with N(0, 1) of a type, unless it holds that type already. Another seed gives other values.
     void fill(fia_dtype dtype, unsigned seed);
 
-private:
+  private:
     void *mapping_ = nullptr;
     size_t mapped_ = 0;
     char *data_ = nullptr;

@@ -62,7 +62,9 @@ size_t whole_pages(double bytes) {
 
 } // namespace
 
-std::string Case::type_name() const { return dtype == FIA_F32 ? "f32" : dtype == FIA_F16 ? "f16" : "bf16"; }
+std::string Case::type_name() const {
+    return dtype == FIA_F32 ? "f32" : dtype == FIA_F16 ? "f16" : "bf16";
+}
 
 std::string Case::layout_name() const {
     if (layout == Layout::pages) return "page" + std::to_string(page_size);
@@ -75,8 +77,7 @@ std::string Case::name() const {
 }
 
 bool Case::same_group(const Case &other) const {
-    return shape.id == other.shape.id && dtype == other.dtype && layout == other.layout &&
-           page_size == other.page_size;
+    return shape.id == other.shape.id && dtype == other.dtype && layout == other.layout && page_size == other.page_size;
 }
 
 double Case::kv_bytes() const {
@@ -135,7 +136,9 @@ Job::Job(const Case &c, Arena &arena, Pool &pool) : case_(c), workers_(pool.work
     if (static_cast<size_t>(copies_) * (key_bytes_ + value_bytes_) > arena.bytes()) fail(c, "arena", "too small");
 }
 
-Job::~Job() { fia_plan_release(&plan_); }
+Job::~Job() {
+    fia_plan_release(&plan_);
+}
 
 void Job::set_views() {
     const Shape &s = case_.shape;
@@ -196,8 +199,8 @@ void Job::check() {
     for (int head : {0, s.q_heads - 1}) {
         int64_t row = s.rows - 1;
         int kv_head = head / (s.q_heads / s.kv_heads);
-        const char *q = static_cast<const char *>(io_.query) + row * problem_.query.row_bytes +
-                        head * problem_.query.head_bytes;
+        const char *q =
+            static_cast<const char *>(io_.query) + row * problem_.query.row_bytes + head * problem_.query.head_bytes;
         std::vector<double> out(static_cast<size_t>(s.value_dim));
         double sum = 0;
         for (int64_t key = 0; key < s.keys; ++key) {
@@ -209,8 +212,8 @@ void Job::check() {
             sum += p;
             for (size_t i = 0; i < out.size(); ++i) out[i] += p * element(v, case_.dtype, static_cast<int64_t>(i));
         }
-        const char *got = static_cast<const char *>(io_.out) + row * problem_.out.row_bytes +
-                          head * problem_.out.head_bytes;
+        const char *got =
+            static_cast<const char *>(io_.out) + row * problem_.out.row_bytes + head * problem_.out.head_bytes;
         double error = 0, norm = 0;
         for (size_t i = 0; i < out.size(); ++i) {
             double want = out[i] / sum, is = element(got, case_.dtype, static_cast<int64_t>(i));

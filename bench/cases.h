@@ -32,7 +32,7 @@ struct Case {
 
     std::string type_name() const;
     std::string layout_name() const;
-    std::string name() const; // id/type/layout/cold or hot/threads
+    std::string name() const;                 // id/type/layout/cold or hot/threads
     bool same_group(const Case &other) const; // differs in cold and threads only
     double kv_bytes() const;
     double flops() const; // visible pairs only
@@ -41,22 +41,22 @@ struct Case {
 // Every case, those of a group together, element types outermost.
 std::vector<Case> all_cases(int max_threads);
 
-constexpr size_t kColdBytes = size_t{1} << 30;        // KV copies rotate over at least so much
+constexpr size_t kColdBytes = size_t{1} << 30;            // KV copies rotate over at least so much
 constexpr size_t kArenaBytes = kColdBytes + (256u << 20); // and the last copy begins below that
 
 // A case ready to run. The arena holds K and V and belongs to the caller, as does the pool.
 class Job {
-public:
+  public:
     Job(const Case &c, Arena &arena, Pool &pool);
     ~Job();
     Job(const Job &) = delete;
     Job &operator=(const Job &) = delete;
 
-    void run(); // one call; a cold case goes on to the next copy
+    void run();   // one call; a cold case goes on to the next copy
     void check(); // the last row of the first and last head against a plain loop; ends the program where it is wrong
     const fia_problem &problem() const { return problem_; }
 
-private:
+  private:
     void set_views();
     void set_table();
     const char *row_of(const fia_view &view, const void *base, int64_t key, int head) const;

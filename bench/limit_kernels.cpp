@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Compiled once per vector width: LANES = 4 (SSE2, NEON), 8 (-mavx2 -mfma), 16 (-mavx512f), with -O3 -ffp-contract=fast.
+// Compiled once per vector width with -O3 -ffp-contract=fast: LANES = 4 (SSE2, NEON), 8 (-mavx2 -mfma), 16 (-mavx512f).
 // Vector extensions instead of intrinsics, so that one source serves all; the flags decide the instructions.
 #include "limit_kernels.h"
 

@@ -176,7 +176,8 @@ Limits measure_limits(Pool &pool, const LimitsRequest &request) {
             }
         }
     }
-    for (int t = 1; t < pool.threads() && t < kMaxThreads; ++t) { // where others hold a core, two threads do worse than one
+    for (int t = 1; t < pool.threads() && t < kMaxThreads;
+         ++t) { // where others hold a core, two threads do worse than one
         limits.fma[t] = std::max(limits.fma[t], limits.fma[t - 1]);
         limits.read_cold[t] = std::max(limits.read_cold[t], limits.read_cold[t - 1]);
         limits.read_hot[t] = std::max(limits.read_hot[t], limits.read_hot[t - 1]);

@@ -32,7 +32,7 @@ const char *const kQuick = "D1-8k/f16/(head|token)/cold|P1-2k-d128/f16";
 
 // Made when the first case runs; one job at a time is kept, so that repetitions do not set it up again.
 class Session {
-public:
+  public:
     explicit Session(int threads) : pool(threads), arena(kArenaBytes) {}
 
     Job &job(const Case &c) {
@@ -50,7 +50,7 @@ public:
     Arena arena;
     Limits limits; // the latest
 
-private:
+  private:
     std::unique_ptr<Job> job_;
     std::string name_;
 };
@@ -73,7 +73,7 @@ struct Row {
 
 // Collects the rows of a group and prints them when the limits that follow it are known.
 class Table : public benchmark::BenchmarkReporter {
-public:
+  public:
     Table(const std::vector<Case> &cases, const Session &session) : session_(session) {
         for (const Case &c : cases) cases_[c.name()] = &c;
     }
@@ -82,7 +82,7 @@ public:
     void ReportRuns(const std::vector<Run> &runs) override;
     void print_limits_of_run() const;
 
-private:
+  private:
     void print_head();
     void print_group();
     void print_row(const Row &row);
@@ -153,7 +153,8 @@ void Table::print_row(const Row &row) {
     const Limits &after = session_.limits;
     auto t = static_cast<size_t>(c.threads - 1);
     double fma[2] = {before_.fma[t], after.fma[t]};
-    double read[2] = {c.cold ? before_.read_cold[t] : before_.read_hot[t], c.cold ? after.read_cold[t] : after.read_hot[t]};
+    double read[2] = {c.cold ? before_.read_cold[t] : before_.read_hot[t],
+                      c.cold ? after.read_cold[t] : after.read_hot[t]};
     double fma_limit = (fma[0] + fma[1]) / 2, read_limit = (read[0] + read[1]) / 2;
     double fma_seconds = c.flops() / fma_limit * 1e-9;
     double read_seconds = c.shape.decode ? c.kv_bytes() / read_limit * 1e-9 : 0;
@@ -166,11 +167,11 @@ void Table::print_row(const Row &row) {
     for (const Row &one : group_)
         if (c.threads > 1 && one.c->threads == 1 && one.c->cold == c.cold)
             times = number("%.2f", one.seconds / row.seconds);
-    print_cells({c.shape.id, c.type_name(), c.layout_name(), c.cold ? "cold" : "hot", std::to_string(c.threads),
-                 number("%.3f", row.seconds * 1e3),
-                 c.shape.decode ? number("%.1f", c.kv_bytes() / row.seconds * 1e-9) : "",
-                 number("%.1f", c.flops() / row.seconds * 1e-9), limit,
-                 (noisy ? "~" : "") + number("%.0f %%", std::max(read_seconds, fma_seconds) / row.seconds * 100), times});
+    print_cells(
+        {c.shape.id, c.type_name(), c.layout_name(), c.cold ? "cold" : "hot", std::to_string(c.threads),
+         number("%.3f", row.seconds * 1e3), c.shape.decode ? number("%.1f", c.kv_bytes() / row.seconds * 1e-9) : "",
+         number("%.1f", c.flops() / row.seconds * 1e-9), limit,
+         (noisy ? "~" : "") + number("%.0f %%", std::max(read_seconds, fma_seconds) / row.seconds * 100), times});
     std::string threads = std::to_string(c.threads) + (c.threads == 1 ? " thread" : " threads");
     for (int i = 0; i < 2; ++i) {
         seen_["FMA peak, GFLOP/s, " + threads].push_back(fma[i]);
@@ -183,7 +184,8 @@ void Table::print_limits_of_run() const {
     for (const auto &[name, values] : seen_) {
         std::vector<double> v = values;
         std::sort(v.begin(), v.end());
-        std::printf("limit: %s: median %.1f, lowest %.1f, highest %.1f\n", name.c_str(), v[v.size() / 2], v.front(), v.back());
+        std::printf("limit: %s: median %.1f, lowest %.1f, highest %.1f\n", name.c_str(), v[v.size() / 2], v.front(),
+                    v.back());
     }
 }
 
@@ -234,8 +236,12 @@ void register_small(Session &session) {
         Job &job = session.job(one_key);
         for (auto _ : state) job.run();
     };
-    benchmark::RegisterBenchmark("plan (32/8 heads, D 128, f16)", plan)->Repetitions(kRepetitions)->MinTime(kRepetitionSeconds);
-    benchmark::RegisterBenchmark("run with one key (same shape)", run)->Repetitions(kRepetitions)->MinTime(kRepetitionSeconds);
+    benchmark::RegisterBenchmark("plan (32/8 heads, D 128, f16)", plan)
+        ->Repetitions(kRepetitions)
+        ->MinTime(kRepetitionSeconds);
+    benchmark::RegisterBenchmark("run with one key (same shape)", run)
+        ->Repetitions(kRepetitions)
+        ->MinTime(kRepetitionSeconds);
 }
 
 std::vector<Case> chosen_cases(int threads, bool quick) {
@@ -305,4 +311,6 @@ int run(int argc, char **argv) {
 } // namespace
 } // namespace bench
 
-int main(int argc, char **argv) { return bench::run(argc, argv); }
+int main(int argc, char **argv) {
+    return bench::run(argc, argv);
+}

@@ -16,7 +16,9 @@ void relax() {
 #endif
 }
 
-void parallel_for(void *pool, int n, fia_task task, void *data) { static_cast<Pool *>(pool)->run(n, task, data); }
+void parallel_for(void *pool, int n, fia_task task, void *data) {
+    static_cast<Pool *>(pool)->run(n, task, data);
+}
 
 } // namespace
 
@@ -70,6 +72,8 @@ void Pool::helper(int index) {
     }
 }
 
-fia_workers Pool::workers(int n) { return {n, parallel_for, this}; }
+fia_workers Pool::workers(int n) {
+    return {n, parallel_for, this};
+}
 
 } // namespace bench

@@ -14,7 +14,7 @@
 namespace bench {
 
 class Pool {
-public:
+  public:
     explicit Pool(int threads);
     ~Pool();
     Pool(const Pool &) = delete;
@@ -28,7 +28,7 @@ public:
     // fia_workers over n threads of this pool.
     fia_workers workers(int n);
 
-private:
+  private:
     void helper(int index);
 
     std::vector<std::thread> helpers_;

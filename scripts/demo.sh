@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
-# On a fresh Debian 12, as root or with sudo: installs what is missing, builds, generates text from a small real model with
-# all attention in fia.h, and prints a short benchmark with shares of this machine's limits. About two minutes.
+# On a fresh Debian 12, as root or with sudo: installs what is missing, builds, generates text from a small real model
+# with all attention in fia.h, and prints a short benchmark with shares of this machine's limits. About two minutes.
 set -eu
 cd "$(dirname "$0")/.."
 

@@ -1,0 +1,99 @@
+/* SPDX-License-Identifier: MIT */
+/* What fia_explain says, and the small questions: version, names, sizes. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "fia.h"
+
+static void plan_of_one_row(fia_plan *plan) {
+    fia_problem p;
+    fia_report report;
+    fia_problem_init(&p);
+    p.max_q_len = p.max_kv_len = 1;
+    p.dim = p.value_dim = 8;
+    p.key.dtype = p.value.dtype = FIA_F16;
+    assert_int_equal(fia_plan_make(NULL, &p, 1, plan, &report), FIA_OK);
+    assert_string_equal(report.text, "");
+}
+
+static void names_every_choice(void **state) {
+    static const char *const key[] = {"target: ", "lanes: ", "cpu: ", "stream kernel: ", "tile kernel: ", "codecs: ", "key form: ", "chunk base: ", "workspace: "};
+    char text[2048];
+    fia_plan plan;
+    size_t i, n;
+    (void)state;
+    plan_of_one_row(&plan);
+    n = fia_explain(&plan, NULL, text, sizeof text);
+    assert_int_equal(n, strlen(text));
+    for (i = 0; i < sizeof key / sizeof key[0]; ++i) assert_non_null(strstr(text, key[i]));
+    assert_null(strstr(text, "families: "));
+}
+
+static void bodies_are_built_without_contraction(void **state) {
+    char text[2048];
+    (void)state;
+    fia_explain(NULL, NULL, text, sizeof text);
+    assert_non_null(strstr(text, "contraction: off"));
+}
+
+static void tells_what_a_run_did(void **state) {
+    float q[8] = {0}, out[8];
+    uint16_t kv[8] = {0};
+    char text[2048];
+    fia_plan plan;
+    fia_io io;
+    fia_job job;
+    (void)state;
+    plan_of_one_row(&plan);
+    fia_io_init(&io);
+    io.query = q;
+    io.key = io.value = kv;
+    io.out = out;
+    job.plan = &plan;
+    job.io = &io;
+    job.workspace_bytes = plan.workspace_bytes;
+    job.workspace = malloc(job.workspace_bytes);
+    assert_non_null(job.workspace);
+    assert_int_equal(fia_run(&job, NULL, NULL), FIA_OK);
+    fia_explain(&plan, &job, text, sizeof text);
+    assert_non_null(strstr(text, "families: stream 1, tile 0"));
+    free(job.workspace);
+}
+
+static void cuts_the_text_and_returns_its_length(void **state) {
+    char text[2048], room[16];
+    size_t n;
+    (void)state;
+    n = fia_explain(NULL, NULL, text, sizeof text);
+    memset(room, 'x', sizeof room);
+    assert_int_equal(fia_explain(NULL, NULL, room, 10), n);
+    assert_int_equal(strlen(room), 9);
+    assert_memory_equal(room, text, 9);
+    assert_int_equal(room[10], 'x');
+    assert_int_equal(fia_explain(NULL, NULL, NULL, 0), n);
+}
+
+static void plans_are_small_and_versions_agree(void **state) {
+    (void)state;
+    assert_true(sizeof(fia_plan) <= 2048);
+    assert_int_equal(fia_version(), FIA_VERSION);
+    assert_string_equal(fia_status_text(FIA_ERR_NOT_IN_BUILD), "not in this build");
+    assert_string_equal(fia_dtype_text(FIA_BF16), "bf16");
+    assert_int_equal(fia_dtype_bytes(FIA_I4), 0);
+    assert_int_equal(fia_dtype_bytes(FIA_I64), 8);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(names_every_choice),          cmocka_unit_test(bodies_are_built_without_contraction),
+        cmocka_unit_test(tells_what_a_run_did),        cmocka_unit_test(cuts_the_text_and_returns_its_length),
+        cmocka_unit_test(plans_are_small_and_versions_agree),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
