@@ -305,6 +305,7 @@ typedef struct fia_plan {
     int64_t chunk_base;     /**< keys */
     int64_t pool_blocks, pool_chunks; /**< partials of row blocks that a run may cut between chunks */
     uint64_t digest;        /**< operator doors: of the arguments' shapes, dtypes and strides */
+    uint32_t digests[40];   /**< of each argument, to name the one that changed */
     int32_t op;             /**< operator door that made it; 0: engine door */
     int32_t on_backend;     /**< 1: the backend took it */
     void *backend_data;     /**< the backend's, freed by fia_plan_release */
@@ -5698,8 +5699,13 @@ enum {
 
 static int fia_v2_is_(fia_dtype dtype, int set) { return dtype > 0 && dtype < 16 && (set >> dtype & 1); }
 
+static int fia_v2_bad_dtype_(fia_v2_call_ *c, const char *name, fia_dtype dtype, const char *allowed) {
+    c->status = fia_refuse_dtype_(c->report, name, dtype, allowed);
+    return 0;
+}
+
 static int fia_v2_type_(fia_v2_call_ *c, int i, int set, const char *allowed) {
-    return fia_v2_is_(c->t[i]->dtype, set) || fia_v2_bad_(c, i, fia_dtype_text(c->t[i]->dtype), allowed);
+    return fia_v2_is_(c->t[i]->dtype, set) || fia_v2_bad_dtype_(c, fia_v2_tensors_[i].name, c->t[i]->dtype, allowed);
 }
 
 /* Extents and strides of one tensor: nothing negative, nothing whose bytes overflow. */
@@ -5709,7 +5715,7 @@ static int fia_v2_tensor_(fia_v2_call_ *c, int i) {
     int64_t all = bytes, span = bytes;
     int axis;
     if (!fia_v2_rank_(c, i, 1, 6, "# to # axes are allowed")) return 0;
-    if (!bytes) return fia_v2_bad_(c, i, fia_dtype_text(t->dtype), "an element type of whole bytes is needed");
+    if (!bytes) return fia_v2_bad_dtype_(c, fia_v2_tensors_[i].name, t->dtype, "an element type of whole bytes is needed");
     for (axis = 0; axis < t->ndim; ++axis) {
         const int64_t n = t->shape[axis];
         int64_t stride = t->stride[axis];
@@ -5719,8 +5725,8 @@ static int fia_v2_tensor_(fia_v2_call_ *c, int i) {
         stride = stride == INT64_MIN ? -1 : stride < 0 ? -stride : stride;
         span = fia_add_(span, fia_mul_(fia_mul_(stride, n - 1), bytes));
     }
-    if (all >= 0 && span >= 0 && (int64_t)(ptrdiff_t)all == all && (int64_t)(ptrdiff_t)span == span) return 1;
-    return fia_v2_bad_(c, i, "too large", "its bytes must fit into the address space");
+    if (all >= 0 && span >= 0 && all <= FIA_SPAN_LIMIT_ && span <= FIA_SPAN_LIMIT_ && (uint64_t)all <= SIZE_MAX / 2 && (uint64_t)span <= SIZE_MAX / 2) return 1;
+    return fia_v2_bad_(c, i, "too large", "it may span 2^60 bytes");
 }
 
 /* ---- attributes ---- */
@@ -5728,6 +5734,7 @@ static int fia_v2_tensor_(fia_v2_call_ *c, int i) {
 static int fia_v2_find_layout_(fia_v2_call_ *c) {
     const int n = (int)(sizeof(fia_v2_layouts_) / sizeof(fia_v2_layouts_[0]));
     const char *given = c->args->input_layout;
+    char shown[40]; /* as much of a wrong name as fits into a sentence */
     int i, k;
     for (i = 0; given && i < n; ++i) {
         const char *name = fia_v2_layouts_[i].name;
@@ -5737,7 +5744,9 @@ static int fia_v2_find_layout_(fia_v2_call_ *c) {
         c->out = &fia_v2_forms_[fia_v2_layouts_[i].out];
         return 1;
     }
-    c->status = fia_refuse_text_(c->report, "input_layout", given ? given : "NULL",
+    for (k = 0; given && given[k] && k < (int)sizeof(shown) - 1; ++k) shown[k] = given[k];
+    shown[k] = 0;
+    c->status = fia_refuse_text_(c->report, "input_layout", given ? shown : "NULL",
                                  "BSH, BSND, BNSD, BNSD_BSND, BSH_BNSD, BSND_BNSD, BSH_NBSD, BSND_NBSD, BNSD_NBSD, "
                                  "TND, NTD, TND_NTD, NTD_TND or NSD is allowed");
     return 0;
@@ -5748,11 +5757,11 @@ static int fia_v2_check_attributes_(fia_v2_call_ *c) {
     const fia_v2_args_ *a = c->args;
     const char *reserved = "it is reserved and must be absent";
     int i, ok;
-    c->problem->scale = (float)a->softmax_scale;
-    if (!(c->problem->scale >= -FLT_MAX && c->problem->scale <= FLT_MAX)) {
+    if (!(a->softmax_scale >= -FLT_MAX && a->softmax_scale <= FLT_MAX)) {
         c->status = fia_refuse_text_(c->report, "softmax_scale", "not finite", "a finite float is needed");
         return 0;
     }
+    c->problem->scale = (float)a->softmax_scale;
     ok = fia_v2_range_(c, "inner_precise", a->inner_precise, 0, 3) &&
          fia_v2_range_(c, "return_softmax_lse", a->return_softmax_lse, 0, 1) &&
          fia_v2_range_(c, "key_quant_mode", a->key_quant_mode, 0, 5) &&
@@ -5769,9 +5778,7 @@ static int fia_v2_check_attributes_(fia_v2_call_ *c) {
     }
     for (i = 0; i < FIA_V2_RESERVED_ && ok; ++i) {
         const fia_dtype dtype = fia_v2_reserved_dtype_(a, i);
-        if (dtype == FIA_NONE) continue;
-        c->status = fia_refuse_text_(c->report, fia_v2_reserved_[i].name, fia_dtype_text(dtype), reserved);
-        return 0;
+        if (dtype != FIA_NONE) return fia_v2_bad_dtype_(c, fia_v2_reserved_[i].name, dtype, reserved);
     }
     for (i = 0; i < FIA_V2_TENSORS_ && ok; ++i) ok = !fia_v2_has_(c, i) || fia_v2_tensor_(c, i);
     return ok;
@@ -5852,6 +5859,7 @@ static int fia_v2_read_ints_(fia_v2_call_ *c, int i, fia_ints *ints, int64_t *co
         ints->dtype = FIA_I64;
         ints->stride_bytes = (ptrdiff_t)sizeof(int64_t);
         *count = list->count;
+        if ((uintptr_t)list->data % sizeof(int64_t)) return fia_v2_bad_(c, i, "misaligned", "a list lies at a multiple of its element's bytes");
         if (!fia_v2_need_none_(c, i, "a list or a tensor is allowed, not both")) return 0;
         return *count >= 0 || fia_v2_bad_int_(c, fia_v2_tensors_[i].name, *count, "this is its element count", 0, 0);
     }
@@ -6322,10 +6330,7 @@ static int fia_v2_lower_post_quant_(fia_v2_call_ *c) {
     const fia_tensor *t = c->t[FIA_V2_SCALE_OUT_];
     const fia_dtype out = c->args->out_dtype;
     fia_scale_view *view = &c->problem->out_scale;
-    if (out != FIA_NONE && out != FIA_I8) {
-        c->status = fia_refuse_text_(c->report, "out_dtype", fia_dtype_text(out), "i8 or none is allowed");
-        return 0;
-    }
+    if (out != FIA_NONE && out != FIA_I8) return fia_v2_bad_dtype_(c, "out_dtype", out, "i8 or none is allowed");
     if (!fia_v2_has_(c, FIA_V2_SCALE_OUT_)) {
         if (out == FIA_I8) return fia_v2_bad_(c, FIA_V2_SCALE_OUT_, "absent", "out_dtype i8 needs it");
         return fia_v2_need_none_(c, FIA_V2_OFFSET_OUT_, "it needs quant_scale_out");
@@ -6378,7 +6383,7 @@ static int fia_v2_check_output_(fia_v2_call_ *c, int i, const fia_tensor *made) 
     ok = fia_v2_type_(c, i, 1 << made->dtype, allowed) && fia_v2_rank_(c, i, made->ndim, made->ndim, "it has # axes");
     for (axis = 0; axis < made->ndim && ok; ++axis) {
         ok = fia_v2_axis_(c, i, axis, made->shape[axis], "query, value and input_layout give #") &&
-             (t->shape[axis] < 2 || t->stride[axis] || fia_v2_bad_stride_(c, i, axis, "elements of outputs lie apart"));
+             (c->empty || t->shape[axis] < 2 || t->stride[axis] || fia_v2_bad_stride_(c, i, axis, "elements of outputs lie apart"));
     }
     return ok;
 }
@@ -6530,39 +6535,48 @@ static uint64_t fia_v2_mix_tensor_(uint64_t h, const fia_tensor *t) {
     h = fia_v2_mix_(h, (uint64_t)(uint32_t)t->dtype << 32 | (uint32_t)t->ndim);
     for (i = 0; i < t->ndim && i < 6; ++i) {
         h = fia_v2_mix_(h, (uint64_t)t->shape[i]);
-        h = fia_v2_mix_(h, (uint64_t)t->stride[i]);
+        h = fia_v2_mix_(h, t->shape[i] > 1 ? (uint64_t)t->stride[i] : 0); /* a stride that is never taken means nothing */
     }
     return h;
 }
 
-static uint64_t fia_v2_mix_attributes_(const fia_v2_args_ *a) {
-    int64_t v[17];
-    uint64_t h = 0, reserved = 0;
-    int i, n = 0;
-    memcpy(&v[n++], &a->softmax_scale, sizeof(v[0]));
-    v[n++] = a->num_query_heads;
-    v[n++] = a->num_key_value_heads;
-    v[n++] = a->pre_tokens;
-    v[n++] = a->next_tokens;
-    v[n++] = a->sparse_mode;
-    v[n++] = a->block_size;
-    v[n++] = a->query_quant_mode;
-    v[n++] = a->key_quant_mode;
-    v[n++] = a->value_quant_mode;
-    v[n++] = a->inner_precise;
-    v[n++] = a->return_softmax_lse;
-    v[n++] = a->out_dtype;
-    v[n++] = a->actual_seq_qlen.data ? a->actual_seq_qlen.count : -1;
-    v[n++] = a->actual_seq_kvlen.data ? a->actual_seq_kvlen.count : -1;
-    v[n++] = a->list_count;
-    v[n++] = (a->key_list ? 1 : 0) | (a->value_list ? 2 : 0);
-    for (i = 0; i < n; ++i) h = fia_v2_mix_(h, (uint64_t)v[i]);
-    for (i = 0; i < FIA_V2_RESERVED_; ++i) reserved |= (uint64_t)(uint32_t)fia_v2_reserved_dtype_(a, i);
-    h = fia_v2_mix_(h, reserved); /* 0 in every planned call */
-    for (i = 0; a->input_layout && i < 16 && a->input_layout[i]; ++i) {
-        h = fia_v2_mix_(h, (unsigned char)a->input_layout[i]);
+/* Attributes whose change makes another call; reserved ones are 0 in every planned call. */
+static const fia_v2_field_ fia_v2_attributes_[] = {
+    {"softmax_scale", offsetof(fia_v2_args_, softmax_scale)},
+    {"num_query_heads", offsetof(fia_v2_args_, num_query_heads)},
+    {"num_key_value_heads", offsetof(fia_v2_args_, num_key_value_heads)},
+    {"pre_tokens", offsetof(fia_v2_args_, pre_tokens)},
+    {"next_tokens", offsetof(fia_v2_args_, next_tokens)},
+    {"sparse_mode", offsetof(fia_v2_args_, sparse_mode)},
+    {"block_size", offsetof(fia_v2_args_, block_size)},
+    {"query_quant_mode", offsetof(fia_v2_args_, query_quant_mode)},
+    {"key_quant_mode", offsetof(fia_v2_args_, key_quant_mode)},
+    {"value_quant_mode", offsetof(fia_v2_args_, value_quant_mode)},
+    {"inner_precise", offsetof(fia_v2_args_, inner_precise)},
+    {"return_softmax_lse", 0},
+    {"out_dtype", 0},
+    {"input_layout", 0},
+    {"a reserved argument", 0},
+};
+enum {
+    FIA_V2_ATTRIBUTES_ = (int)(sizeof(fia_v2_attributes_) / sizeof(fia_v2_attributes_[0])),
+    FIA_V2_ARGUMENTS_ = FIA_V2_TENSORS_ + FIA_V2_ATTRIBUTES_
+};
+
+static uint64_t fia_v2_mix_attribute_(const fia_v2_args_ *a, int i) {
+    uint64_t h = 0, v = 0;
+    int k;
+    switch (i) {
+    case FIA_V2_ATTRIBUTES_ - 4: return fia_v2_mix_(0, (uint64_t)(uint32_t)a->return_softmax_lse);
+    case FIA_V2_ATTRIBUTES_ - 3: return fia_v2_mix_(0, (uint64_t)(uint32_t)a->out_dtype);
+    case FIA_V2_ATTRIBUTES_ - 2:
+        for (k = 0; a->input_layout && k < 16 && a->input_layout[k]; ++k) h = fia_v2_mix_(h, (unsigned char)a->input_layout[k]);
+        return h;
+    case FIA_V2_ATTRIBUTES_ - 1:
+        for (k = 0; k < FIA_V2_RESERVED_; ++k) v |= (uint64_t)(uint32_t)fia_v2_reserved_dtype_(a, k);
+        return fia_v2_mix_(0, v);
+    default: memcpy(&v, (const char *)(const void *)a + fia_v2_attributes_[i].at, sizeof(v)); return fia_v2_mix_(0, v);
     }
-    return h;
 }
 
 /* Tensors of the lists that a planned call has; a list of another length is not looked at. */
@@ -6571,72 +6585,49 @@ static int64_t fia_v2_list_length_(const fia_problem *p, const fia_v2_args_ *a) 
     return listed ? a->list_count : 0;
 }
 
-/* Of shapes, element types, strides, counts and attributes; out and lse stand for the outputs. */
-static uint64_t fia_v2_digest_(const fia_problem *p, const fia_v2_args_ *a, const fia_tensor *out,
-                               const fia_tensor *lse) {
-    uint64_t h = fia_v2_mix_attributes_(a), given = 0;
-    fia_v2_call_ c;
-    const int64_t listed = fia_v2_list_length_(p, a);
+/* A tensor argument, or the lists that stand for it. */
+static uint64_t fia_v2_mix_argument_(const fia_problem *p, const fia_v2_call_ *c, int i) {
+    const fia_v2_args_ *a = c->args;
+    const fia_tensor *list = i == FIA_V2_KEY_ ? a->key_list : i == FIA_V2_VALUE_ ? a->value_list : NULL;
+    const int64_t listed = list ? fia_v2_list_length_(p, a) : 0;
+    uint64_t h = fia_v2_has_(c, i) ? fia_v2_mix_tensor_(1, c->t[i]) : 0;
     int64_t b;
+    if (i == FIA_V2_QLENS_) h = fia_v2_mix_(h, a->actual_seq_qlen.data ? (uint64_t)a->actual_seq_qlen.count : UINT64_MAX);
+    if (i == FIA_V2_KVLENS_) h = fia_v2_mix_(h, a->actual_seq_kvlen.data ? (uint64_t)a->actual_seq_kvlen.count : UINT64_MAX);
+    if (i == FIA_V2_KEY_) h = fia_v2_mix_(h, (uint64_t)a->list_count);
+    h = fia_v2_mix_(h, list != NULL);
+    for (b = 0; b < listed; ++b) h = fia_v2_mix_tensor_(h, &list[b]);
+    return h;
+}
+
+/* Of shapes, element types, strides, counts and attributes; out and lse stand for the outputs. each: by argument. */
+static uint64_t fia_v2_digest_(const fia_problem *p, const fia_v2_args_ *a, const fia_tensor *out, const fia_tensor *lse,
+                               uint32_t each[FIA_V2_ARGUMENTS_]) {
+    uint64_t h = 0, one;
+    fia_v2_call_ c;
     int i;
     fia_v2_begin_(&c, a, NULL, NULL);
     c.t[FIA_V2_OUT_] = out;
     c.t[FIA_V2_LSE_] = lse;
-    for (i = 0; i < FIA_V2_TENSORS_; ++i) {
-        if (!fia_v2_has_(&c, i)) continue;
-        given |= (uint64_t)1 << i;
-        h = fia_v2_mix_tensor_(h, c.t[i]);
-    }
-    h = fia_v2_mix_(h, given);
-    for (b = 0; b < listed; ++b) {
-        h = fia_v2_mix_tensor_(fia_v2_mix_tensor_(h, &a->key_list[b]), &a->value_list[b]);
+    for (i = 0; i < FIA_V2_ARGUMENTS_; ++i) {
+        one = i < FIA_V2_TENSORS_ ? fia_v2_mix_argument_(p, &c, i) : fia_v2_mix_attribute_(a, i - FIA_V2_TENSORS_);
+        h = fia_v2_mix_(h, one);
+        each[i] = (uint32_t)(one >> 32);
     }
     return h;
 }
 
-static int fia_v2_same_view_(const fia_view *a, const fia_view *b) {
-    return a->dtype == b->dtype && a->piece_elements == b->piece_elements && a->sequence_bytes == b->sequence_bytes &&
-           a->head_bytes == b->head_bytes && a->row_bytes == b->row_bytes && a->piece_bytes == b->piece_bytes;
-}
-
-static int fia_v2_same_mask_(const fia_mask_view *a, const fia_mask_view *b) {
-    return a->dtype == b->dtype && a->rows == b->rows && a->keys == b->keys && a->sequence_bytes == b->sequence_bytes &&
-           a->head_bytes == b->head_bytes && a->row_bytes == b->row_bytes;
-}
-
-/* The argument in which two problems of valid calls differ; NULL: one that leaves no trace in them. */
-static const char *fia_v2_difference_(const fia_problem *a, const fia_problem *b) {
-    if (a->n_sequences != b->n_sequences || a->max_q_len != b->max_q_len || a->dim != b->dim) return "query";
-    if (!fia_v2_same_view_(&a->query, &b->query)) return "query";
-    if (a->n_q_heads != b->n_q_heads) return "num_query_heads";
-    if (a->n_kv_heads != b->n_kv_heads) return "num_key_value_heads";
-    if (a->keys != b->keys || a->max_kv_len != b->max_kv_len || a->n_pages != b->n_pages) return "key";
-    if (!fia_v2_same_view_(&a->key, &b->key)) return "key";
-    if (a->value_dim != b->value_dim || !fia_v2_same_view_(&a->value, &b->value)) return "value";
-    if (a->rope_dim != b->rope_dim || !fia_v2_same_view_(&a->query_rope, &b->query_rope)) return "query_rope";
-    if (!fia_v2_same_view_(&a->key_rope, &b->key_rope)) return "key_rope";
-    if (!fia_v2_same_mask_(&a->drop_mask, &b->drop_mask)) return "atten_mask";
-    if (!fia_v2_same_mask_(&a->bias, &b->bias)) return "pse_shift";
-    if (a->sinks != b->sinks) return "learnable_sink";
-    if (a->causal != b->causal || a->align != b->align) return "sparse_mode";
-    if (a->window_left != b->window_left) return "pre_tokens";
-    if (a->window_right != b->window_right) return "next_tokens";
-    if (a->scale < b->scale || a->scale > b->scale) return "softmax_scale";
-    if (!fia_v2_same_view_(&a->out, &b->out)) return "attention_out";
-    if (a->want_lse != b->want_lse || a->lse_row_bytes != b->lse_row_bytes) return "softmax_lse";
-    return NULL;
-}
-
-/* Another call than the planned one: finds the argument by lowering it again. */
-static fia_status fia_v2_refuse_change_(const fia_plan *plan, const fia_v2_args_ *args, fia_report *report) {
-    const char *name;
+/* Another call than the planned one: wrong by itself, or right and in which argument different. */
+static fia_status fia_v2_refuse_change_(const fia_plan *plan, const fia_v2_args_ *args, const uint32_t *each, fia_report *report) {
+    const char *name = "args";
     fia_problem now;
     fia_v2_call_ c;
+    int i;
     const fia_status s = fia_v2_lower_(&c, args, &now, report);
     if (s == FIA_ERR_ARGUMENT) return s;
-    name = fia_v2_difference_(&now, &plan->problem);
-    return fia_refuse_text_(report, name ? name : "an argument", "not as planned",
-                            "shapes, element types, strides, counts and attributes must be the plan's");
+    for (i = FIA_V2_ARGUMENTS_ - 1; i >= 0; --i)
+        if (each[i] != plan->digests[i]) name = i < FIA_V2_TENSORS_ ? fia_v2_tensors_[i].name : fia_v2_attributes_[i - FIA_V2_TENSORS_].name;
+    return fia_refuse_text_(report, name, "not as planned", "shapes, element types, strides, counts and attributes must be the plan's");
 }
 
 /* ---- addresses ---- */
@@ -6687,14 +6678,15 @@ static int fia_v2_check_address_(fia_v2_call_ *c, int i) {
 static fia_status fia_v2_check_run_(fia_v2_call_ *c, const fia_plan *plan, const fia_v2_args_ *args,
                                     fia_report *report) {
     const char *version = "this is its version, the library's is #", *op = "this is its operator, # is needed";
+    uint32_t each[FIA_V2_ARGUMENTS_];
     int64_t b;
     int i, ok;
     if (!plan) return fia_refuse_text_(report, "plan", "NULL", "a plan is needed");
     if (!args) return fia_refuse_text_(report, "args", "NULL", "arguments are needed");
     if (plan->version != FIA_VERSION) return fia_refuse_(report, "plan", plan->version, version, FIA_VERSION, 0);
     if (plan->op != 1) return fia_refuse_(report, "plan", plan->op, op, 1, 0);
-    if (plan->digest != fia_v2_digest_(&plan->problem, args, &args->attention_out, &args->softmax_lse)) {
-        return fia_v2_refuse_change_(plan, args, report);
+    if (plan->digest != fia_v2_digest_(&plan->problem, args, &args->attention_out, &args->softmax_lse, each)) {
+        return fia_v2_refuse_change_(plan, args, each, report);
     }
     fia_v2_begin_(c, args, NULL, report);
     ok = fia_v2_find_layout_(c);
@@ -6833,7 +6825,7 @@ FIA_API fia_status fia_fused_infer_attention_score_v2_plan(const struct fia_cont
         made.context = fia_context_or_default_(context);
     }
     made.op = 1;
-    made.digest = fia_v2_digest_(&made.problem, args, &c.made_out, &c.made_lse);
+    made.digest = fia_v2_digest_(&made.problem, args, &c.made_out, &c.made_lse, made.digests);
     if (!c.empty) s = fia_v2_offer_(fia_context_or_default_(context), args, &made, s, report);
     if (s != FIA_OK) return s;
     *plan = made;
@@ -6844,11 +6836,14 @@ FIA_API fia_status fia_fused_infer_attention_score_v2_io(const fia_plan *plan,
                                                          const fia_fused_infer_attention_score_v2_args *args,
                                                          fia_io *io, fia_report *report) {
     fia_v2_call_ c;
-    const fia_status s = fia_v2_check_run_(&c, plan, args, report);
+    fia_io made;
+    fia_status s = fia_v2_check_run_(&c, plan, args, report);
     if (s != FIA_OK) return s;
     if (!io) return fia_refuse_text_(report, "io", "NULL", "room for an io is needed");
     if (plan->on_backend) return fia_refuse_text_(report, "plan", "on the backend", "such a plan runs as a whole");
-    return fia_v2_make_io_(&c, &plan->problem, io);
+    s = fia_v2_make_io_(&c, &plan->problem, &made);
+    if (s == FIA_OK) *io = made;
+    return s;
 }
 
 FIA_API fia_status fia_fused_infer_attention_score_v2_run(const fia_plan *plan,

@@ -418,6 +418,7 @@ static void make_rows(test_case *c) {
         p->query_rope = c->tensor[CASE_Q_ROPE].view;
         c->io.query_rope = c->tensor[CASE_Q_ROPE].base[0];
     }
+    outer = d->q_packed ? 1 : d->room_B; /* rows that are written must lie apart in every run of the plan */
     lay_out(c, shape(c, CASE_OUT, d->out, d->Dv, outer, heads, rows), d->out_order, 0);
     p->out = c->tensor[CASE_OUT].view;
     c->io.out = c->tensor[CASE_OUT].base[0];
