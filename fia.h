@@ -499,6 +499,8 @@ typedef struct fia_tile {
     void (*step)(const fia_tile_block *block, const void *packed, void *state, void *scratch);
     /** State -> m (base-2), l, o[r * Dv ..] of `rows` live rows. */
     void (*export_state)(const fia_problem *problem, const void *state, int32_t rows, float *m, float *l, float *o);
+    /** into <- into + from, to the bit what folding their exports gives; NULL, or a kernel that takes scales: states are exported after every chunk. */
+    void (*fold)(const fia_problem *problem, void *into, const void *from);
 } fia_tile;
 
 /** The kernel tables of one header in one build. */
@@ -1902,6 +1904,7 @@ typedef struct fia_row_block_ {
     int32_t head[FIA_MAX_ROWS_];
     int64_t token[FIA_MAX_ROWS_], lo[FIA_MAX_ROWS_], hi[FIA_MAX_ROWS_];
     float slope[FIA_MAX_ROWS_], factor[FIA_MAX_ROWS_];
+    void *state, *running;     /* tile kernels: of this chunk, and of the chunks before where the kernel folds them itself */
 } fia_row_block_;
 
 /* Scores need natural units where something but drops happens to them. */
@@ -2578,6 +2581,26 @@ static void fia_tile_export_(const fia_problem *p, const void *state, int32_t ro
         }
 }
 
+/* fia_partial_fold_ on lanes: the same operations, row by row. */
+static void fia_tile_fold_(const fia_problem *p, void *into, const void *from) {
+    float *x = (float *)into;
+    const float *y = (const float *)from;
+    int r, i;
+    for (r = 0; r < FIA_TILE_ROWS_; r += FIA_LANES) {
+        const fia_vf_ m1 = fia_vf_load_(x + r), m2 = fia_vf_load_(y + r), m = fia_vf_max_(m1, m2);
+        const fia_vf_ l1 = fia_vf_load_(x + FIA_TILE_ROWS_ + r), l2 = fia_vf_load_(y + FIA_TILE_ROWS_ + r);
+        const fia_vf_ a = fia_vf_exp2_(fia_vf_sub_(m1, m)), b = fia_vf_exp2_(fia_vf_sub_(m2, m));
+        const fia_vm_ none1 = fia_vf_eq_(l1, fia_vf_zero_()), none2 = fia_vf_eq_(l2, fia_vf_zero_());
+        fia_vf_store_(x + r, fia_vf_select_(none2, m1, fia_vf_select_(none1, m2, m)));
+        for (i = 1; i < p->value_dim + 2; ++i) { /* l, then every output element */
+            float *at = x + (ptrdiff_t)i * FIA_TILE_ROWS_ + r;
+            const fia_vf_ old = fia_vf_load_(at), more = fia_vf_load_(y + (ptrdiff_t)i * FIA_TILE_ROWS_ + r);
+            const fia_vf_ sum = fia_vf_fma_(more, b, fia_vf_mul_(old, a));
+            fia_vf_store_(at, fia_vf_select_(none2, old, fia_vf_select_(none1, more, sum)));
+        }
+    }
+}
+
 static const fia_tile fia_tile_lanes_ = {"lanes",
                                          FIA_TILE_ROWS_,
                                          FIA_TILE_BLOCK_,
@@ -2594,7 +2617,8 @@ static const fia_tile fia_tile_lanes_ = {"lanes",
                                          fia_tile_prepare_,
                                          fia_tile_begin_,
                                          fia_tile_step_,
-                                         fia_tile_export_};
+                                         fia_tile_export_,
+                                         fia_tile_fold_};
 
 /* ==== R13 drivers ============================================================================ */
 /* The phases of a job. Phase 0 checks lengths and tables and lays the work out; phase 1 attends, item by item; phase 2
@@ -2736,7 +2760,7 @@ static void fia_worker_layout_(const fia_plan *plan, fia_layout_ *at) {
     at->state_bytes = fia_align_up_(bytes[2]);
     if (at->state_bytes < fia_stream_bytes_(p)) at->state_bytes = fia_stream_bytes_(p);
     at->packed = fia_part_(&end, fia_bytes_(blocks, (int64_t)at->packed_bytes, 1));
-    at->state = fia_part_(&end, fia_bytes_(blocks, (int64_t)at->state_bytes, 1));
+    at->state = fia_part_(&end, fia_bytes_(2 * blocks, (int64_t)at->state_bytes, 1));
     at->fold = fia_part_(&end, fia_bytes_(blocks, (int64_t)fia_align_up_(at->partial_floats * sizeof(float)), 1));
     at->part = fia_part_(&end, at->partial_floats * sizeof(float));
     at->scratch = fia_part_(&end, bytes[3]);
@@ -3996,7 +4020,7 @@ static void fia_tile_super_(fia_worker_ *w, const fia_rect_ *rect, const fia_uni
     }
     for (k = rect->first; k < rect->end; ++k)
         if (w->blocks[k].any_lo < end && w->blocks[k].any_hi > first)
-            fia_tile_rows_(w, &super, k, w->base + w->job->layout.state + (size_t)k * w->job->layout.state_bytes);
+            fia_tile_rows_(w, &super, k, w->blocks[k].state);
 }
 
 /* V's channel scales and offsets, for kernels that leave them to the caller: o = (o + offset * l) * scale. */
@@ -4021,37 +4045,60 @@ static void fia_export_channels_(const fia_worker_ *w, const fia_row_block_ *rb,
         for (i = 0; i < n; ++i) part.o[(ptrdiff_t)r * n + i] *= channel[i];
 }
 
+/* Query rows packed, states at hand. */
+static void fia_tile_begin_rows_(const fia_worker_ *w, int k) {
+    const fia_layout_ *at = &w->job->layout;
+    fia_row_block_ *rb = w->blocks + k;
+    fia_query_rows_(w, rb, w->plan->tile->takes_scales, w->q_rows);
+    w->plan->tile->pack_q(w->problem, w->base + at->packed + (size_t)k * at->packed_bytes, w->q_rows, fia_q_stride_(w->problem), rb->rows);
+    fia_partial_clear_(fia_fold_at_(w, k, rb->rows), rb->rows);
+    rb->state = w->base + at->state + (size_t)(2 * k) * at->state_bytes;
+    rb->running = w->base + at->state + (size_t)(2 * k + 1) * at->state_bytes;
+}
+
+static void fia_tile_export_rows_(const fia_worker_ *w, const fia_row_block_ *rb, const void *state, fia_partial_ part) {
+    w->plan->tile->export_state(w->problem, state, rb->rows, part.m, part.l, part.o);
+    if (w->plan->tile->takes_scales) fia_export_channels_(w, rb, part, part.l, NULL);
+}
+
+/* A chunk is done. Rows that are not cut between chunks stay in the kernel's own form until their last chunk. */
+static void fia_tile_chunk_done_(const fia_worker_ *w, const fia_rect_ *rect, int k, int64_t c, int64_t from, int64_t to) {
+    fia_row_block_ *rb = w->blocks + k;
+    const int first = from <= rb->any_lo, last = to >= rb->any_hi;
+    fia_partial_ part = fia_partial_at_(w->part.m, rb->rows);
+    if (rb->any_lo >= to || rb->any_hi <= from) return;
+    if (!w->plan->tile->fold || w->plan->tile->takes_scales || rect->ordinal >= 0) {
+        fia_tile_export_rows_(w, rb, rb->state, part);
+        fia_chunk_done_(w, rect, k, c, part);
+        return;
+    }
+    if (first) {
+        void *swap = rb->running;
+        rb->running = rb->state;
+        rb->state = swap;
+    } else {
+        w->plan->tile->fold(w->problem, rb->running, rb->state);
+    }
+    if (last) fia_tile_export_rows_(w, rb, rb->running, fia_fold_at_(w, k, rb->rows));
+}
+
 static void fia_attend_tiles_(fia_worker_ *w, const fia_unit_ *u, const fia_rect_ *rect) {
     const fia_plan *plan = w->plan;
-    const fia_tile *tile = plan->tile;
-    const fia_layout_ *at = &w->job->layout;
     const int64_t super_keys = fia_super_keys_(plan), grid = fia_grid_(plan, u->sequence);
     int64_t lo, hi, c, c_end, first, end, next, from, to;
     int k;
     fia_rect_bounds_(w, rect, &lo, &hi);
     fia_chunk_range_(plan, u->sequence, lo, hi, &c, &c_end);
-    for (k = rect->first; k < rect->end; ++k) {
-        fia_query_rows_(w, w->blocks + k, tile->takes_scales, w->q_rows);
-        tile->pack_q(w->problem, w->base + at->packed + (size_t)k * at->packed_bytes, w->q_rows, fia_q_stride_(w->problem), w->blocks[k].rows);
-        fia_partial_clear_(fia_fold_at_(w, k, w->blocks[k].rows), w->blocks[k].rows);
-    }
+    for (k = rect->first; k < rect->end; ++k) fia_tile_begin_rows_(w, k);
     for (c = fia_max_(c, rect->chunk), c_end = fia_min_(c_end, rect->chunk_end); c < c_end; ++c) {
         fia_chunk_keys_(plan, u->sequence, c, &from, &to);
-        for (k = rect->first; k < rect->end; ++k) tile->begin(w->problem, w->base + at->state + (size_t)k * w->job->layout.state_bytes);
+        for (k = rect->first; k < rect->end; ++k) plan->tile->begin(w->problem, w->blocks[k].state);
         end = fia_min_(to, hi);
         for (first = fia_max_(from, lo); first < end; first = next) {
             next = fia_min_(end, (fia_floor_div_(grid + first, super_keys) + 1) * super_keys - grid);
             fia_tile_super_(w, rect, u, first, next);
         }
-        for (k = rect->first; k < rect->end; ++k) {
-            const fia_row_block_ *rb = w->blocks + k;
-            const int first_chunk = rect->chunk == 0 && from <= rb->any_lo; /* goes into the fold without a copy */
-            const fia_partial_ part = first_chunk ? fia_fold_at_(w, k, rb->rows) : fia_partial_at_(w->part.m, rb->rows);
-            if (rb->any_lo >= to || rb->any_hi <= from) continue;
-            tile->export_state(w->problem, w->base + at->state + (size_t)k * w->job->layout.state_bytes, rb->rows, part.m, part.l, part.o);
-            if (tile->takes_scales) fia_export_channels_(w, rb, part, part.l, NULL);
-            if (!first_chunk) fia_chunk_done_(w, rect, k, c, part);
-        }
+        for (k = rect->first; k < rect->end; ++k) fia_tile_chunk_done_(w, rect, k, c, from, to);
     }
     fia_rect_done_(w, rect);
 }

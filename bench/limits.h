@@ -32,7 +32,7 @@ Limits measure_limits(Pool &pool, const LimitsRequest &request);
 // Prints every reading form and FMA width that this CPU has, for 1 and 2 threads.
 void print_limits(Pool &pool, const char *arena, size_t arena_bytes);
 
-// Whether this CPU runs code for a target ("v2", "v3", "v4"; others: true). Asks without the bodies, which may not start.
+// Whether this CPU runs code for a target ("v2", "v3", "v4"; others: true), found without calling the bodies.
 bool cpu_has(const char *target);
 
 } // namespace bench

@@ -8,13 +8,11 @@ set(FIA_EXT_COUNT_ext_tile 1000)
 set(FIA_EXT_COUNT_ext_keys 1000)
 set(FIA_EXT_COUNT_ext_backend 50)
 
-# With chunks of 512 a super block of the tile kernels holds several blocks, and a list more than one piece of a chunk.
-foreach(name ext_tile ext_keys)
-    foreach(target ${FIA_MACHINE_TARGETS})
-        fia_program(${name} ${target} 512)
-        fia_test(${name}.${target}.512 ${target} 50 $<TARGET_FILE:${name}_${target}_512> --target ${target} --chunk 512 --count 50
-                 --best-count 200)
-    endforeach()
+# With chunks of 512 a super block of the tile kernels holds several blocks.
+foreach(target ${FIA_MACHINE_TARGETS})
+    fia_program(ext_tile ${target} 512)
+    fia_test(ext_tile.${target}.512 ${target} 50 $<TARGET_FILE:ext_tile_${target}_512> --target ${target} --chunk 512 --count 50
+             --best-count 200)
 endforeach()
 fia_program(ext_tile native 32 tsan)
 fia_test(ext_tile.native.tsan native 100 $<TARGET_FILE:ext_tile_native_tsan_32> --target native --chunk 32 --count 100 --threads)

@@ -792,9 +792,9 @@ static void full_int8_rules(call_facts *c, fia_dtype key) {
     bad_tensor(c, key != FIA_I8, KEY);
     for (i = 0; i < 4; ++i) bad_tensor(c, !has(c->a, needed[i]), needed[i]);
     for (i = 0; i < 3; ++i) bad_tensor(c, has(c->a, barred[i]), barred[i]);
+    for (i = 1; i < 4; ++i) bad_tensor(c, has(c->a, needed[i]) && of(c->a, needed[i])->dtype != FIA_F32, needed[i]);
     lacks_if(c->v, 1, "query");
     if (c->v->wrong) return;
-    for (i = 1; i < 4; ++i) bad_tensor(c, of(c->a, needed[i])->dtype != FIA_F32, needed[i]);
     for (i = 2; i < 4; ++i) bad_tensor(c, count_of(of(c->a, needed[i])) != 1, needed[i]);
     bad_tensor(c, s->ndim != axes, SCALE_Q);
     for (i = 0; i < axes && s->ndim == axes; ++i)
@@ -1115,7 +1115,7 @@ static int set_field(const field *f, int64_t value) {
         memcpy(at, &double_values[value], sizeof(double));
         return 1;
     case LAYOUT:
-        if (layout_values[value] && strcmp(call.args.input_layout, layout_values[value]) == 0) return 0;
+        if (layout_values[value] && call.args.input_layout && strcmp(call.args.input_layout, layout_values[value]) == 0) return 0;
         memcpy(at, &layout_values[value], sizeof(layout_values[0]));
         return 1;
     case TENSOR_ITSELF: /* absent; one number; data without axes; axes without data */
@@ -1243,6 +1243,13 @@ static void every_field_of_a_plan(void **state) {
     assert_int_equal(bad.failures, 0);
 }
 
+/* Counts that stay inside the arrays of the test: what an array really holds only its owner knows. */
+static int readable(void) {
+    const v2_args *a = &call.args;
+    return (!a->actual_seq_qlen.data || a->actual_seq_qlen.count <= 4) && (!a->actual_seq_kvlen.data || a->actual_seq_kvlen.count <= 4) &&
+           (!(a->key_list || a->value_list) || a->list_count <= B);
+}
+
 static void pairs_of_fields_of_a_plan(void **state) {
     fia_report report;
     v2_call saved;
@@ -1265,7 +1272,7 @@ static void pairs_of_fields_of_a_plan(void **state) {
             (void)snprintf(name, sizeof(name), "%s and %s", f[0]->name, f[1]->name);
             (void)snprintf(bad.value, sizeof(bad.value), "%lld, %lld", (long long)value[0], (long long)value[1]);
             bad.field = name;
-            (void)try_plan(&report);
+            if (readable()) (void)try_plan(&report);
             call = saved;
         }
     }
@@ -1304,6 +1311,70 @@ static void arguments_of_plan(void **state) {
 
 /* ---- runs ---- */
 
+static int64_t element_of(const fia_tensor *t, int64_t i) {
+    return t->dtype == FIA_I64 ? ((const int64_t *)t->data)[i] : ((const int32_t *)t->data)[i];
+}
+
+/* Values of a length tensor. */
+static void tensor_value_rules(verdict *v, int i, int64_t limit, int sums) {
+    const fia_tensor *t = of(&call.args, i);
+    int64_t b, last = 0;
+    if (!has(&call.args, i)) return;
+    for (b = 0; b < t->shape[0]; ++b) {
+        const int64_t x = element_of(t, b);
+        wrong_if(v, x < 0 || x > limit || (sums && x < last), tensors[i].name);
+        last = x;
+    }
+}
+
+static int64_t length_of(const fia_int_list *list, int i, int64_t b, int sums, int64_t all) {
+    const int tensor_given = has(&call.args, i);
+    int64_t end, start = 0;
+    if (!list->data && !tensor_given) return all;
+    end = list->data ? list->data[b] : element_of(of(&call.args, i), b);
+    if (sums && b > 0) start = list->data ? list->data[b - 1] : element_of(of(&call.args, i), b - 1);
+    return start < 0 || end < start ? -1 : end - start;
+}
+
+/* Pages that hold a key which some row keeps. */
+static void table_rules(verdict *v, const fia_plan *plan) {
+    int64_t b, i, j;
+    for (b = 0; b < B; ++b) {
+        const int64_t L1 = length_of(&call.args.actual_seq_qlen, QLENS, b, plan->problem.q_packed, SQ);
+        const int64_t L2 = length_of(&call.args.actual_seq_kvlen, KVLENS, b, 0, SKV);
+        for (i = 0; i < L1; ++i) {
+            for (j = 0; j < L2; ++j) {
+                const int32_t id = call.table[b * COLUMNS + j / PAGE];
+                if (call.args.sparse_mode == 3 && j > i + L2 - L1) break;
+                if (id >= 0 && id < PAGES) continue;
+                wrong_if(v, 1, "block_table");
+                return;
+            }
+        }
+    }
+}
+
+/* Terms with less room than a sequence needs, which only packed ones can have. */
+static void room_rules(verdict *v, const fia_plan *plan) {
+    const fia_tensor *pse = of(&call.args, PSE);
+    int64_t b;
+    for (b = 0; b < B && plan->problem.q_packed && has(&call.args, PSE); ++b) {
+        const int64_t L1 = length_of(&call.args.actual_seq_qlen, QLENS, b, 1, SQ);
+        const int64_t L2 = length_of(&call.args.actual_seq_kvlen, KVLENS, b, plan->problem.kv_packed, SKV);
+        if (L1 < 0 || L2 < 0) return;
+        wrong_if(v, L1 > 0 && L2 > 0 && (L1 > pse->shape[2] || L2 > pse->shape[3]), "pse_shift");
+    }
+}
+
+/* What only a run knows. */
+static void run_rules(verdict *v, const fia_plan *plan) {
+    const fia_problem *p = &plan->problem;
+    tensor_value_rules(v, QLENS, p->max_q_len, p->q_packed);
+    tensor_value_rules(v, KVLENS, p->max_kv_len, p->kv_packed);
+    room_rules(v, plan);
+    if (!v->wrong && has(&call.args, TABLE)) table_rules(v, plan);
+}
+
 /* A run of `call` under a plan; v: what it must say. */
 static int try_run(const fia_plan *plan, const verdict *v) {
     fia_report report;
@@ -1341,9 +1412,10 @@ static void plan_call(int which, fia_plan *plan) {
 }
 
 /* Another call than the planned one is refused, by the name of what changed. Strides of one element mean nothing. */
-static void changed_verdict(verdict *v, const field *f, const v2_call *planned) {
+static void changed_verdict(verdict *v, const field *f, const v2_call *planned, const fia_plan *plan) {
     const char *stride = strstr(f->name, ".stride[");
     v2_rules(v, &call.args, &any_plan, 0);
+    if (f->kind == ELEMENT) run_rules(v, plan);
     if (f->kind == ELEMENT || (f->kind == TENSOR_ITSELF && strcmp(bad.value, "form 3") == 0)) return;
     if (stride) {
         const int64_t shape = *(const int64_t *)(const void *)((const char *)planned + f->at - offsetof(fia_tensor, stride) + offsetof(fia_tensor, shape));
@@ -1368,7 +1440,7 @@ static void every_change_since_the_plan(void **state) {
             for (k = 0; k < list.n; ++k) {
                 show_field_value(&fields[i], list.at[k]);
                 if (set_field(&fields[i], list.at[k]) && !(fields[i].kind == TENSOR_ITSELF && list.at[k] == 3)) {
-                    changed_verdict(&v, &fields[i], &saved);
+                    changed_verdict(&v, &fields[i], &saved, &plan);
                     (void)try_run(&plan, &v);
                     try_io(&plan, &v, fields[i].kind != ELEMENT);
                 }
@@ -1431,57 +1503,6 @@ static void every_address_of_a_run(void **state) {
     assert_int_equal(bad.failures, 0);
 }
 
-static int64_t element_of(const fia_tensor *t, int64_t i) {
-    return t->dtype == FIA_I64 ? ((const int64_t *)t->data)[i] : ((const int32_t *)t->data)[i];
-}
-
-/* Values of a length tensor. */
-static void tensor_value_rules(verdict *v, int i, int64_t limit, int sums) {
-    const fia_tensor *t = of(&call.args, i);
-    int64_t b, last = 0;
-    if (!has(&call.args, i)) return;
-    for (b = 0; b < t->shape[0]; ++b) {
-        const int64_t x = element_of(t, b);
-        wrong_if(v, x < 0 || x > limit || (sums && x < last), tensors[i].name);
-        last = x;
-    }
-}
-
-static int64_t length_of(const fia_int_list *list, int i, int64_t b, int sums, int64_t all) {
-    const int tensor_given = has(&call.args, i);
-    int64_t end, start = 0;
-    if (!list->data && !tensor_given) return all;
-    end = list->data ? list->data[b] : element_of(of(&call.args, i), b);
-    if (sums && b > 0) start = list->data ? list->data[b - 1] : element_of(of(&call.args, i), b - 1);
-    return end - start;
-}
-
-/* Pages that hold a key which some row keeps. */
-static void table_rules(verdict *v, const fia_plan *plan) {
-    int64_t b, i, j;
-    for (b = 0; b < B; ++b) {
-        const int64_t L1 = length_of(&call.args.actual_seq_qlen, QLENS, b, plan->problem.q_packed, SQ);
-        const int64_t L2 = length_of(&call.args.actual_seq_kvlen, KVLENS, b, 0, SKV);
-        for (i = 0; i < L1; ++i) {
-            for (j = 0; j < L2; ++j) {
-                const int32_t id = call.table[b * COLUMNS + j / PAGE];
-                if (call.args.sparse_mode == 3 && j > i + L2 - L1) break;
-                if (id >= 0 && id < PAGES) continue;
-                wrong_if(v, 1, "block_table");
-                return;
-            }
-        }
-    }
-}
-
-static void run_rules(verdict *v, const fia_plan *plan) {
-    const fia_problem *p = &plan->problem;
-    memset(v, 0, sizeof(*v));
-    tensor_value_rules(v, QLENS, p->max_q_len, p->q_packed);
-    tensor_value_rules(v, KVLENS, p->max_kv_len, p->kv_packed);
-    if (!v->wrong && has(&call.args, TABLE)) table_rules(v, plan);
-}
-
 /* All values of an integer array that the run reads. */
 static void sweep_array(const fia_plan *plan, const char *name, void *array, int n, int wide) {
     char text[64];
@@ -1500,6 +1521,7 @@ static void sweep_array(const fia_plan *plan, const char *name, void *array, int
             if (wide) ((int64_t *)array)[i] = list.at[k];
             else ((int32_t *)array)[i] = (int32_t)list.at[k];
             show_value(list.at[k]);
+            memset(&v, 0, sizeof(v));
             run_rules(&v, plan);
             if (try_run(plan, &v)) ++bad.refused;
             else ++bad.taken;
