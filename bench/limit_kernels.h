@@ -14,7 +14,7 @@ struct LimitKernels {
     // that are read side by side in pieces; with prefetch a stream's next piece is prefetched while this one is read.
     uint64_t (*read)(const char *data, size_t bytes, int streams, size_t piece, bool prefetch);
     // Runs `chains` independent chains acc = acc * one + one, chain c from c, for some rounds, and returns the sum of
-    // all lanes: with one = 1 exactly lanes * chains * (rounds + (chains - 1) / 2) if every FMA was done; rounds < 2^18.
+    // all lanes: with one = 1 exactly lanes * chains * (rounds + (chains - 1) / 2) if every FMA was done; rounds < 2^18
     double (*fma)(int rounds, float one);
     int chains;
 };

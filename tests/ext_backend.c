@@ -23,8 +23,8 @@ static fia_status declining_plan(const char *op, const void *args, fia_plan *pla
     return FIA_ERR_NOT_IN_BUILD;
 }
 
-static fia_status declining_run(const char *op, const fia_plan *plan, const void *args, void *workspace, size_t workspace_bytes,
-                                fia_report *report) {
+static fia_status declining_run(const char *op, const fia_plan *plan, const void *args, void *workspace,
+                                size_t workspace_bytes, fia_report *report) {
     (void)op, (void)plan, (void)args, (void)workspace, (void)workspace_bytes, (void)report;
     ++seen.runs;
     return FIA_ERR_BACKEND;
@@ -51,8 +51,8 @@ static fia_status taking_plan(const char *op, const void *args, fia_plan *plan, 
     return FIA_OK;
 }
 
-static fia_status taking_run(const char *op, const fia_plan *plan, const void *args, void *workspace, size_t workspace_bytes,
-                             fia_report *report) {
+static fia_status taking_run(const char *op, const fia_plan *plan, const void *args, void *workspace,
+                             size_t workspace_bytes, fia_report *report) {
     const fia_fused_infer_attention_score_v2_args *a = (const fia_fused_infer_attention_score_v2_args *)args;
     float *out = (float *)a->attention_out.data;
     int64_t n = 1, i;
@@ -168,11 +168,14 @@ static void a_taken_call_never_reaches_the_cpu(void **state) {
     assert_non_null(strstr(text, "ext_taking"));
     workspace = (char *)malloc(plan.workspace_bytes);
     assert_non_null(workspace);
-    assert_int_equal(fia_fused_infer_attention_score_v2_run(&plan, &c.args, workspace, plan.workspace_bytes - 1, NULL, &report),
-                     FIA_ERR_ARGUMENT);
+    assert_int_equal(
+        fia_fused_infer_attention_score_v2_run(&plan, &c.args, workspace, plan.workspace_bytes - 1, NULL, &report),
+        FIA_ERR_ARGUMENT);
     assert_int_equal(seen.runs, 0);
     for (i = 0; i < 2; ++i)
-        assert_int_equal(fia_fused_infer_attention_score_v2_run(&plan, &c.args, workspace, plan.workspace_bytes, NULL, &report), FIA_OK);
+        assert_int_equal(
+            fia_fused_infer_attention_score_v2_run(&plan, &c.args, workspace, plan.workspace_bytes, NULL, &report),
+            FIA_OK);
     assert_int_equal(seen.runs, 2);
     assert_ptr_equal(seen.stream, &seen);
     assert_ptr_equal(seen.workspace, workspace);
@@ -194,8 +197,9 @@ static void a_backend_that_fails_says_so(void **state) {
     assert_int_equal(fia_fused_infer_attention_score_v2_plan(&context, &c.args, 1, &plan, &report), FIA_OK);
     free(plan.backend_data);
     plan.backend_data = NULL;
-    assert_int_equal(fia_fused_infer_attention_score_v2_run(&plan, &c.args, workspace, sizeof(workspace), NULL, &report),
-                     FIA_ERR_BACKEND);
+    assert_int_equal(
+        fia_fused_infer_attention_score_v2_run(&plan, &c.args, workspace, sizeof(workspace), NULL, &report),
+        FIA_ERR_BACKEND);
     assert_int_equal(report.status, FIA_ERR_BACKEND);
     assert_true(strlen(report.text) > 0);
     fia_plan_release(&plan);

@@ -43,7 +43,8 @@ int main(void) {
     free(workspace);
     fia_plan_release(&plan);
     if (status != FIA_OK || out[0] != 5.0f || out[3] != 8.0f) {
-        fprintf(stderr, "status %d, output %g %g %g %g: %s\n", (int)status, out[0], out[1], out[2], out[3], report.text);
+        fprintf(stderr, "status %d, output %g %g %g %g: %s\n", (int)status, out[0], out[1], out[2], out[3],
+                report.text);
         return 1;
     }
     return 0;

@@ -16,14 +16,17 @@ static fia_status ext_backend_plan(const char *op, const void *args, fia_plan *p
     return FIA_ERR_NOT_IN_BUILD;
 }
 
-static fia_status ext_backend_run(const char *op, const fia_plan *plan, const void *args, void *workspace, size_t workspace_bytes,
-                                  fia_report *report) {
+static fia_status ext_backend_run(const char *op, const fia_plan *plan, const void *args, void *workspace,
+                                  size_t workspace_bytes, fia_report *report) {
     (void)op, (void)plan, (void)args, (void)workspace, (void)workspace_bytes, (void)report;
     return FIA_ERR_BACKEND;
 }
 
-static void ext_backend_release(fia_plan *plan) { (void)plan; }
+static void ext_backend_release(fia_plan *plan) {
+    (void)plan;
+}
 
-static const fia_backend fia_backend_of_build = {"ext_backend_header", ext_backend_plan, ext_backend_run, ext_backend_release};
+static const fia_backend fia_backend_of_build = {"ext_backend_header", ext_backend_plan, ext_backend_run,
+                                                 ext_backend_release};
 
 #endif

@@ -19,7 +19,12 @@ static void q8_0_decode(float *dst, ptrdiff_t dst_stride, const fia_rows *rows) 
 }
 
 static const fia_codec q8_0 = {
-    .name = "ext_q8_0", .dtype = EXT_Q8_0, .granule = 32, .granule_bytes = 34, .alignment = 2, .decode = q8_0_decode,
+    .name = "ext_q8_0",
+    .dtype = EXT_Q8_0,
+    .granule = 32,
+    .granule_bytes = 34,
+    .alignment = 2,
+    .decode = q8_0_decode,
 };
 
 /* ---- records: `codes` signed bytes, then bf16 rope elements, then an f32 scale per `tile` codes ---- */
@@ -43,7 +48,7 @@ static int record_check(fia_view *view, int32_t elements, char *text, size_t tex
     return 1;
 }
 
-/* V is the first elements of the same row: where its scales lie follows from the whole row, so codes come from params. */
+/* V is the first elements of the same row: where the scales lie follows from the whole row, which params describe. */
 static void record_decode(float *dst, ptrdiff_t dst_stride, const fia_rows *rows) {
     record_params p;
     int32_t r, i;
@@ -64,8 +69,14 @@ static void record_decode(float *dst, ptrdiff_t dst_stride, const fia_rows *rows
 }
 
 static const fia_codec record = {
-    .name = "ext_record", .dtype = EXT_RECORD, .granule = 1, .granule_bytes = 1, .alignment = 4, .row_bytes = record_bytes,
-    .check = record_check, .decode = record_decode,
+    .name = "ext_record",
+    .dtype = EXT_RECORD,
+    .granule = 1,
+    .granule_bytes = 1,
+    .alignment = 4,
+    .row_bytes = record_bytes,
+    .check = record_check,
+    .decode = record_decode,
 };
 
 static const fia_codec *const codecs[] = {&ext_i8, &ext_i4, &q8_0, &record, NULL};
@@ -107,7 +118,8 @@ static void int4_reads_the_low_nibble_first(void **state) {
 }
 
 static void int8_store_rounds_half_to_even_and_saturates(void **state) {
-    const float src[6] = {0.5f, 1.5f, -2.5f, 1000.0f, -1000.0f, NAN}, mul[6] = {1, 1, 1, 1, 1, 1}, add[6] = {0, 0, 0, 0, 0, 0};
+    const float src[6] = {0.5f, 1.5f, -2.5f, 1000.0f, -1000.0f, NAN}, mul[6] = {1, 1, 1, 1, 1, 1},
+                add[6] = {0, 0, 0, 0, 0, 0};
     signed char got[6];
     (void)state;
     ext_i8.store((char *)got, src, 6, mul, add, NULL);
@@ -226,7 +238,8 @@ static void records_of_codes_rope_and_scales_serve_keys_and_values(void **state)
     (void)state;
     for (j = 0; j < KEYS; ++j) {
         char *row = stored + j * BYTES;
-        for (i = 0; i < CODES / TILE; ++i) oracle_encode(FIA_F32, 0.02 * case_normal(&random), row + CODES + 2 * ROPE, i);
+        for (i = 0; i < CODES / TILE; ++i)
+            oracle_encode(FIA_F32, 0.02 * case_normal(&random), row + CODES + 2 * ROPE, i);
         for (i = 0; i < CODES + ROPE; ++i) {
             float scale, *x = &wide[j * (CODES + ROPE) + i];
             if (i < CODES) {
@@ -314,7 +327,8 @@ static void limit(test_case *c) {
 static void output_scales(test_case *c) {
     fia_problem *p = &c->problem;
     const int by_channel = case_chance(&c->random, 50), n = by_channel ? p->n_q_heads * p->value_dim : 1;
-    float *mul = (float *)case_memory(c, (size_t)n * sizeof(float)), *add = (float *)case_memory(c, (size_t)n * sizeof(float));
+    float *mul = (float *)case_memory(c, (size_t)n * sizeof(float)),
+          *add = (float *)case_memory(c, (size_t)n * sizeof(float));
     int i;
     for (i = 0; i < n; ++i) {
         mul[i] = (float)(20 + 100 * case_uniform(&c->random));
@@ -336,7 +350,8 @@ static void query_scales(test_case *c) {
     fia_scale_view *view = &p->query_scale;
     oracle_call call = {&c->problem, &c->io, NULL};
     const int64_t rows = p->q_packed ? p->total_q : p->max_q_len;
-    float *data = (float *)case_memory(c, (size_t)(rows * p->n_q_heads * (p->q_packed ? 1 : p->n_sequences)) * sizeof(float));
+    float *data =
+        (float *)case_memory(c, (size_t)(rows * p->n_q_heads * (p->q_packed ? 1 : p->n_sequences)) * sizeof(float));
     int64_t b, r;
     int32_t h;
     view->dtype = FIA_F32;
@@ -348,18 +363,42 @@ static void query_scales(test_case *c) {
         oracle_find_sequence(&call, b, &s);
         for (r = 0; r < s.q_len; ++r)
             for (h = 0; h < p->n_q_heads; ++h)
-                data[((p->q_packed ? 0 : b * rows) + s.q_start + r) * p->n_q_heads + h] = (float)ext_scale_value(c, 0.0125, 0);
+                data[((p->q_packed ? 0 : b * rows) + s.q_start + r) * p->n_q_heads + h] =
+                    (float)ext_scale_value(c, 0.0125, 0);
     }
     c->io.query_scale = data;
 }
 
-static int is_integer(fia_dtype dtype) { return dtype == FIA_I8 || dtype == FIA_I4; }
+static long met[EXT_SCALE_KINDS][EXT_SCALE_KINDS]; /* cases by kind of K's scale and of V's */
+
+/* Prints how often the kinds of scales met. Returns 1 if a long test left out one that operators have. */
+static int kinds_are_missing(void) {
+    static const char *const names[EXT_SCALE_KINDS] = {
+        "tensor", "head", "channel", "token", "token and head", "paged token", "paged token and head"};
+    long cases = 0, missing = 0;
+    int k, v;
+    for (k = 0; k < EXT_SCALE_KINDS; ++k)
+        for (v = 0; v < EXT_SCALE_KINDS; ++v) {
+            cases += met[k][v];
+            if (met[k][v]) printf("met %10ld  scales: K per %s, V per %s\n", met[k][v], names[k], names[v]);
+        }
+    for (k = 0; k < EXT_SCALE_KINDS; ++k) missing += met[k][k] == 0;
+    missing += met[EXT_PER_CHANNEL][EXT_PER_TOKEN] == 0;
+    if (cases < 300 || missing == 0) return 0;
+    printf("FAILED: kinds of scales are missing\n");
+    return 1;
+}
+
+static int is_integer(fia_dtype dtype) {
+    return dtype == FIA_I8 || dtype == FIA_I4;
+}
 
 static void store(test_case *c) {
     fia_problem *p = &c->problem;
     const fia_dtype value = p->value_in_key ? p->key.dtype : p->value.dtype;
     const int key_kind = ext_scale_kind(c), same = case_chance(&c->random, 60);
     const int offsets = case_chance(&c->random, 50), value_kind = same ? key_kind : ext_scale_kind(c);
+    if (is_integer(p->key.dtype) && is_integer(value) && !p->value_in_key) ++met[key_kind][value_kind];
     ext_scale_keys(c, is_integer(p->key.dtype) ? key_kind : -1, is_integer(value) ? value_kind : -1, offsets);
     if (p->out.dtype == FIA_I8) output_scales(c);
     if (p->query.dtype == FIA_I8) query_scales(c);
@@ -389,5 +428,6 @@ int main(int argc, char **argv) {
         hooks[i].store = store;
         hooks[i].tolerance = i ? 2e-6 : 1e-4;
     }
-    return case_main(argc, argv, &hooks[0]) || failed;
+    failed |= case_main(argc, argv, &hooks[0]);
+    return kinds_are_missing() || failed;
 }

@@ -47,7 +47,8 @@ static float ext_store_value(const float *src, int32_t i, const float *mul, cons
     return x;
 }
 
-static void ext_i8_store(char *dst, const float *src, int32_t n, const float *mul, const float *add, const void *params) {
+static void ext_i8_store(char *dst, const float *src, int32_t n, const float *mul, const float *add,
+                         const void *params) {
     int32_t i;
     (void)params;
     for (i = 0; i < n; ++i) dst[i] = (char)ext_round(ext_store_value(src, i, mul, add), -128.0f, 127.0f);
@@ -64,11 +65,22 @@ static void ext_i4_decode(float *dst, ptrdiff_t dst_stride, const fia_rows *rows
 }
 
 static const fia_codec ext_i8 = {
-    .name = "ext_i8", .dtype = FIA_I8, .granule = 1, .granule_bytes = 1, .alignment = 1, .exact_in_bf16 = 1,
-    .decode = ext_i8_decode, .store = ext_i8_store,
+    .name = "ext_i8",
+    .dtype = FIA_I8,
+    .granule = 1,
+    .granule_bytes = 1,
+    .alignment = 1,
+    .exact_in_bf16 = 1,
+    .decode = ext_i8_decode,
+    .store = ext_i8_store,
 };
 static const fia_codec ext_i4 = {
-    .name = "ext_i4", .dtype = FIA_I4, .granule = 2, .granule_bytes = 1, .alignment = 1, .exact_in_bf16 = 1,
+    .name = "ext_i4",
+    .dtype = FIA_I4,
+    .granule = 2,
+    .granule_bytes = 1,
+    .alignment = 1,
+    .exact_in_bf16 = 1,
     .decode = ext_i4_decode,
 };
 
@@ -91,8 +103,8 @@ static inline int ext_scale_kind(test_case *c) {
 }
 
 /* The place of a key's scale: which outer (sequence or page), which token. */
-static inline void ext_scale_place(const test_case *c, const fia_scale_view *view, const oracle_sequence *s, int64_t j, int64_t *outer,
-                            int64_t *token) {
+static inline void ext_scale_place(const test_case *c, const fia_scale_view *view, const oracle_sequence *s, int64_t j,
+                                   int64_t *outer, int64_t *token) {
     const fia_problem *p = &c->problem;
     if (view->place == FIA_PLACE_PAGES) {
         *outer = c->io.block_table[s->index * p->table_columns + j / p->page_size];
@@ -129,16 +141,19 @@ static inline void ext_fill_tokens(test_case *c, const fia_scale_view *view, cha
             ext_scale_place(c, view, &s, j, &outer, &token);
             for (h = 0; h < (view->head_bytes ? c->problem.n_kv_heads : 1); ++h)
                 oracle_encode(view->dtype, ext_scale_value(c, size, is_offset),
-                              data + outer * view->sequence_bytes + h * view->head_bytes + token * view->token_bytes, 0);
+                              data + outer * view->sequence_bytes + h * view->head_bytes + token * view->token_bytes,
+                              0);
         }
     }
 }
 
 /* Makes one scale or offset tensor of a kind; channels is the row's length. */
-static inline const void *ext_scale(test_case *c, fia_scale_view *view, int kind, int32_t channels, double size, int is_offset) {
+static inline const void *ext_scale(test_case *c, fia_scale_view *view, int kind, int32_t channels, double size,
+                                    int is_offset) {
     static const fia_dtype dtypes[3] = {FIA_F32, FIA_F16, FIA_BF16};
     const fia_problem *p = &c->problem;
-    const int per_head = kind == EXT_PER_HEAD || kind == EXT_PER_CHANNEL || kind == EXT_PER_TOKEN_HEAD || kind == EXT_PAGED_TOKEN_HEAD;
+    const int per_head =
+        kind == EXT_PER_HEAD || kind == EXT_PER_CHANNEL || kind == EXT_PER_TOKEN_HEAD || kind == EXT_PAGED_TOKEN_HEAD;
     const int per_token = kind >= EXT_PER_TOKEN, paged = kind >= EXT_PAGED_TOKEN;
     const int local = per_token && !paged && case_chance(&c->random, 30), packed = p->kv_packed && !local;
     const int64_t tokens = !per_token ? 1 : paged ? p->page_size : packed ? p->total_kv : p->max_kv_len;
@@ -169,18 +184,21 @@ static inline void ext_scale_keys(test_case *c, int key_kind, int value_kind, in
     const int k4 = p->key.dtype == FIA_I4, v4 = p->value.dtype == FIA_I4;
     if (p->value_in_key) value_kind = -1; /* V has the key's */
     if (key_kind >= 0) c->io.key_scale = ext_scale(c, &p->key_scale, key_kind, p->dim, k4 ? 0.2 : 0.0125, 0);
-    if (value_kind >= 0) c->io.value_scale = ext_scale(c, &p->value_scale, value_kind, p->value_dim, v4 ? 0.2 : 0.0125, 0);
+    if (value_kind >= 0)
+        c->io.value_scale = ext_scale(c, &p->value_scale, value_kind, p->value_dim, v4 ? 0.2 : 0.0125, 0);
     if (key_kind >= 0 && offsets) c->io.key_offset = ext_scale(c, &p->key_offset, key_kind, p->dim, k4 ? 2 : 20, 1);
-    if (value_kind >= 0 && offsets) c->io.value_offset = ext_scale(c, &p->value_offset, value_kind, p->value_dim, v4 ? 2 : 20, 1);
+    if (value_kind >= 0 && offsets)
+        c->io.value_offset = ext_scale(c, &p->value_offset, value_kind, p->value_dim, v4 ? 2 : 20, 1);
 }
 
-/* Head sizes that integer rows can have: whole bytes, and whole pieces of 32 elements in NZ pages (int4 has no such pages). */
+/* Head sizes of integer rows: whole bytes, and whole pieces of 32 elements in NZ pages (int4 has no such pages). */
 static inline void ext_limit_dims(case_draw *d) {
     const int i4 = d->k == FIA_I4 || d->v == FIA_I4, i8 = d->k == FIA_I8 || d->v == FIA_I8;
     if (i4 && (d->keys == CASE_KEYS_NZ || d->value_keys == CASE_KEYS_NZ)) d->keys = d->value_keys = CASE_KEYS_BNNBSD;
     if (i4) d->list_strides = 0; /* head strides in elements have no meaning for half bytes */
     if (i4) d->D += d->D % 2, d->Dv += d->Dv % 2;
-    if (i8 && (d->keys == CASE_KEYS_NZ || d->value_keys == CASE_KEYS_NZ)) d->D = (d->D + 31) / 32 * 32, d->Dv = (d->Dv + 31) / 32 * 32;
+    if (i8 && (d->keys == CASE_KEYS_NZ || d->value_keys == CASE_KEYS_NZ))
+        d->D = (d->D + 31) / 32 * 32, d->Dv = (d->Dv + 31) / 32 * 32;
 }
 
 /* ---- contexts ---- */
@@ -199,7 +217,8 @@ static inline void ext_context(fia_context *context, fia_kernels *table, const c
 /* ---- small calls by hand: one sequence, f32 queries and output, heads before rows ---- */
 
 /* Head-major views for all tensors of f32; the caller changes what it replaces. */
-static inline void ext_small(fia_problem *p, int32_t heads, int32_t kv_heads, int64_t rows, int64_t keys, int32_t dim, int32_t value_dim) {
+static inline void ext_small(fia_problem *p, int32_t heads, int32_t kv_heads, int64_t rows, int64_t keys, int32_t dim,
+                             int32_t value_dim) {
     const ptrdiff_t f = (ptrdiff_t)sizeof(float);
     fia_problem_init(p);
     p->max_q_len = rows;
@@ -230,7 +249,8 @@ static inline float *ext_normal(case_random *random, size_t n) {
 }
 
 /* Plans and runs, serially. */
-static inline fia_status ext_run(const fia_context *context, const fia_problem *p, const fia_io *io, fia_report *report) {
+static inline fia_status ext_run(const fia_context *context, const fia_problem *p, const fia_io *io,
+                                 fia_report *report) {
     fia_plan plan;
     fia_job job;
     fia_status status = fia_plan_make(context, p, 1, &plan, report);
@@ -248,7 +268,8 @@ static inline fia_status ext_run(const fia_context *context, const fia_problem *
 }
 
 /* Runs a call with f32 output and gives the largest error of a row, relative to its norm. */
-static inline double ext_worst_row(const fia_context *context, const fia_problem *p, const fia_io *io, const oracle_source *source) {
+static inline double ext_worst_row(const fia_context *context, const fia_problem *p, const fia_io *io,
+                                   const oracle_source *source) {
     oracle_call call = {p, io, source};
     oracle_work work;
     fia_report report;

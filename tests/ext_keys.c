@@ -9,7 +9,7 @@
 
 enum { EXT_KEYS_LISTED = FIA_KEYS_USER };
 
-/* keys_params; io.keys_data is int32: list[sequence][token][KV head][capacity], packed queries without the first axis. */
+/* keys_params; io.keys_data is int32 [sequence][token][KV head][capacity], packed queries without the first axis. */
 typedef struct listed_params {
     int64_t capacity;
     int64_t sequence_elements, token_elements, head_elements;
@@ -43,13 +43,15 @@ static int listed_check(const fia_keys_call *call, int64_t first, int64_t end, c
     for (i = first; i < end; ++i) {
         int32_t page;
         if (list[i] < -1) {
-            snprintf(text, text_bytes, "keys_data of token %d holds %d; -1 or a position is allowed", (int)call->token, (int)list[i]);
+            snprintf(text, text_bytes, "keys_data of token %d holds %d; -1 or a position is allowed", (int)call->token,
+                     (int)list[i]);
             return 1;
         }
         if (!followed(call, list[i])) continue;
         page = listed_page(call, list[i]);
         if (page >= 0 && page < call->problem->n_pages) continue;
-        snprintf(text, text_bytes, "block_table names page %d; pages 0 to %d are allowed", (int)page, (int)call->problem->n_pages - 1);
+        snprintf(text, text_bytes, "block_table names page %d; pages 0 to %d are allowed", (int)page,
+                 (int)call->problem->n_pages - 1);
         return 1;
     }
     return 0;
@@ -82,8 +84,13 @@ static void listed_positions(const fia_keys_call *call, int64_t first, int64_t n
 }
 
 static const fia_keys listed_keys = {
-    .name = "ext_listed", .code = EXT_KEYS_LISTED, .per_token = 1, .entries = listed_entries, .check = listed_check,
-    .runs = listed_runs, .positions = listed_positions,
+    .name = "ext_listed",
+    .code = EXT_KEYS_LISTED,
+    .per_token = 1,
+    .entries = listed_entries,
+    .check = listed_check,
+    .runs = listed_runs,
+    .positions = listed_positions,
 };
 
 static const fia_keys *const forms[] = {&listed_keys, NULL};
@@ -98,7 +105,8 @@ typedef struct small_call {
     fia_problem p;
     fia_io io;
     int32_t table[KEYS / PAGE], list[TOKENS][KV_HEADS][CAPACITY];
-    float q[HEADS * TOKENS * DIM], k[PAGES * KV_HEADS * PAGE * DIM], v[PAGES * KV_HEADS * PAGE * DIM], out[HEADS * TOKENS * DIM];
+    float q[HEADS * TOKENS * DIM], k[PAGES * KV_HEADS * PAGE * DIM], v[PAGES * KV_HEADS * PAGE * DIM],
+        out[HEADS * TOKENS * DIM];
 } small_call;
 
 static int64_t small_entries(const void *data, int64_t b, int32_t h, int64_t r) {
@@ -234,8 +242,8 @@ static listed_params params_of(const test_case *c) {
 
 static int32_t *list_of(const test_case *c, const oracle_sequence *s, int32_t kv_head, int64_t r) {
     const listed_params p = params_of(c);
-    return (int32_t *)(uintptr_t)c->io.keys_data + s->index * p.sequence_elements + (s->q_start + r) * p.token_elements +
-           kv_head * p.head_elements;
+    return (int32_t *)(uintptr_t)c->io.keys_data + s->index * p.sequence_elements +
+           (s->q_start + r) * p.token_elements + kv_head * p.head_elements;
 }
 
 static int64_t entries(const void *data, int64_t b, int32_t h, int64_t r) {
@@ -287,13 +295,16 @@ static void draw_list(test_case *c, int32_t *list, int64_t capacity, int64_t kv_
     }
 }
 
-static void wipe_row(const test_case *c, const fia_view *view, const void *base, int32_t elements, int64_t b, int32_t h, int64_t j) {
+static void wipe_row(const test_case *c, const fia_view *view, const void *base, int32_t elements, int64_t b, int32_t h,
+                     int64_t j) {
     const fia_problem *p = &c->problem;
     const int64_t page = c->io.block_table[b * p->table_columns + j / p->page_size];
     const int32_t piece = view->piece_elements ? view->piece_elements : elements;
-    char *row = (char *)(uintptr_t)base + page * view->sequence_bytes + h * view->head_bytes + j % p->page_size * view->row_bytes;
+    char *row = (char *)(uintptr_t)base + page * view->sequence_bytes + h * view->head_bytes +
+                j % p->page_size * view->row_bytes;
     int32_t i;
-    for (i = 0; i < elements; i += piece) memset(row + i / piece * view->piece_bytes, 0xff, (size_t)piece * fia_dtype_bytes(view->dtype));
+    for (i = 0; i < elements; i += piece)
+        memset(row + i / piece * view->piece_bytes, 0xff, (size_t)piece * fia_dtype_bytes(view->dtype));
 }
 
 /* Wipes keys that no token of a sequence names, and garbles the table entries of pages that hold no named key. */
@@ -336,7 +347,8 @@ static void store(test_case *c) {
     params.sequence_elements = p->q_packed ? 0 : params.token_elements * p->max_q_len;
     p->keys = EXT_KEYS_LISTED;
     memcpy(p->keys_params, &params, sizeof(params));
-    c->io.keys_data = case_memory(c, (size_t)(params.token_elements * (p->q_packed ? p->total_q : p->max_q_len * c->draw.B)) * 4);
+    c->io.keys_data =
+        case_memory(c, (size_t)(params.token_elements * (p->q_packed ? p->total_q : p->max_q_len * c->draw.B)) * 4);
     for (b = 0; b < c->draw.B; ++b) {
         oracle_sequence s;
         unsigned char *named;

@@ -64,7 +64,8 @@ static void pieces_add_up(void **state) {
         memcpy(&x, &i, sizeof(x));
         if (x < 1e-30f) continue; /* the last piece of a tiny number is below the range of bf16 */
         bf16_split(x, 3, piece);
-        assert_true((double)bf16_widen(piece[0]) + (double)bf16_widen(piece[1]) + (double)bf16_widen(piece[2]) == (double)x);
+        assert_true((double)bf16_widen(piece[0]) + (double)bf16_widen(piece[1]) + (double)bf16_widen(piece[2]) ==
+                    (double)x);
     }
     bf16_split(-INFINITY, 3, piece);
     assert_true(bf16_widen(piece[0]) == -INFINITY && piece[1] == 0 && piece[2] == 0);
@@ -294,7 +295,8 @@ static void limit(test_case *c) {
     case_draw *d = &c->draw;
     if (!case_chance(&c->random, 10)) d->exact = 0;
     if (case_chance(&c->random, 70)) d->pin_family = FIA_FAMILY_TILE;
-    if (d->data == CASE_DATA_TINY) d->data = CASE_DATA_NORMAL; /* the lower pieces of such numbers are no bf16 any more */
+    if (d->data == CASE_DATA_TINY)
+        d->data = CASE_DATA_NORMAL; /* the lower pieces of such numbers are no bf16 any more */
     /* The bounds of rounded weights are relative to a row's norm: a single channel may cancel to nothing. */
     if (d->Dv < 16) d->Dv += 16;
     if (d->value_in_key && d->D < d->Dv) d->D = d->Dv;
@@ -316,7 +318,8 @@ static void store(test_case *c) {
 static int after(test_case *c, FILE *log) {
     (void)c;
     if (tile_enters == tile_leaves && tile_faults == 0) return 0;
-    fprintf(log, "%ld entered, %ld left, %ld instructions without configuration\n", tile_enters, tile_leaves, tile_faults);
+    fprintf(log, "%ld entered, %ld left, %ld instructions without configuration\n", tile_enters, tile_leaves,
+            tile_faults);
     return 1;
 }
 

@@ -5,8 +5,8 @@
  *   tile_pieces   f32, f16 and bf16 split into 3, 2 and 1 bf16 pieces; anything else through its codec in 2 pieces
  *   tile_int8     int8 keys and values with scales and offsets per token, which step applies itself
  *
- * Both: S^T = K Q^T and O^T = V^T P^T, lanes are queries; blocks of 32 x 32; K tiles are read where they lie if they can
- * be; V^T tiles are packed once per super block. The seven tile instructions are plain C here.
+ * Both: S^T = K Q^T and O^T = V^T P^T, lanes are queries; blocks of 32 x 32; K tiles are read where they lie if they
+ * can be; V^T tiles are packed once per super block. The seven tile instructions are plain C here.
  */
 #ifndef FIA_TESTS_EXT_TILE_H
 #define FIA_TESTS_EXT_TILE_H
@@ -29,11 +29,17 @@ static __thread tile_register tile_file[8];
 static __thread int tile_configured;
 static long tile_enters, tile_leaves, tile_faults, tile_in_place, tile_packed; /* counted over all threads */
 
-static void tile_count(long *counter) { __atomic_add_fetch(counter, 1, __ATOMIC_RELAXED); }
+static void tile_count(long *counter) {
+    __atomic_add_fetch(counter, 1, __ATOMIC_RELAXED);
+}
 
-static void tile_config(void) { tile_configured = 1; }
+static void tile_config(void) {
+    tile_configured = 1;
+}
 
-static void tile_release(void) { tile_configured = 0; }
+static void tile_release(void) {
+    tile_configured = 0;
+}
 
 /* Every instruction needs a configuration, as on the real unit; a test reads the count of those that had none. */
 static void tile_need(void) {
@@ -113,7 +119,7 @@ static uint16_t bf16_round(float x) {
     return (uint16_t)((bits + 0x7fff + ((bits >> 16) & 1)) >> 16);
 }
 
-/* What is not finite is one piece: inf - inf must not make a NaN of the next one. What would round to infinity is cut. */
+/* What is not finite is one piece: inf - inf must not make a NaN of the next. What would round to infinity is cut. */
 static void bf16_split(float x, int32_t n, uint16_t *piece) {
     int32_t i;
     for (i = 0; i < n; ++i) {
@@ -123,25 +129,29 @@ static void bf16_split(float x, int32_t n, uint16_t *piece) {
     }
 }
 
-static int32_t pieces_of(fia_dtype dtype) { return dtype == FIA_BF16 ? 1 : dtype == FIA_F32 ? 3 : 2; }
+static int32_t pieces_of(fia_dtype dtype) {
+    return dtype == FIA_BF16 ? 1 : dtype == FIA_F32 ? 3 : 2;
+}
 
-static int32_t most(int32_t a, int32_t b) { return a > b ? a : b; }
+static int32_t most(int32_t a, int32_t b) {
+    return a > b ? a : b;
+}
 
 /* ---- shape of a call ---- */
 
 enum { EXT_ROWS = 32, EXT_KEYS = 32, EXT_SUPER = 64, EXT_GROUPS = EXT_SUPER / TILE_ROWS, EXT_SHARED = 3 };
 
 typedef struct tile_shape {
-    int32_t dim[2];      /* of key and rope rows */
-    int32_t steps[2];    /* tiles along a row: 64 bytes of bf16, or of int8 */
+    int32_t dim[2];   /* of key and rope rows */
+    int32_t steps[2]; /* tiles along a row: 64 bytes of bf16, or of int8 */
     int32_t k_pieces[2];
     int32_t q_pieces[2]; /* int8: high and low byte of a 16-bit q */
     int32_t int8;        /* segment 0 goes through tile_dot_int8 */
     int32_t value_dim, value_tiles, v_pieces, p_pieces;
-    size_t q_bytes[2];   /* packed query tiles of a segment */
-    size_t k_bytes[2];   /* packed key tiles of a segment and 16 keys */
-    size_t v_bytes;      /* packed value tiles of 32 keys */
-    size_t temp;         /* floats that hold 32 rows of any kind */
+    size_t q_bytes[2]; /* packed query tiles of a segment */
+    size_t k_bytes[2]; /* packed key tiles of a segment and 16 keys */
+    size_t v_bytes;    /* packed value tiles of 32 keys */
+    size_t temp;       /* floats that hold 32 rows of any kind */
 } tile_shape;
 
 static tile_shape tile_shape_of(const fia_problem *p, int32_t int8) {
@@ -206,9 +216,9 @@ typedef struct tile_place {
 /* A prepared super block: packed K [group][segment], V^T tiles [32 keys][16 channels][piece], places, scratch rows. */
 typedef struct tile_prepared {
     char *keys, *values;
-    tile_place *place;  /* [group][segment] */
-    int32_t *first;     /* grid slot of the first live key */
-    int32_t *wild;      /* per 32 keys: V holds NaN or infinity (packed as 0) */
+    tile_place *place; /* [group][segment] */
+    int32_t *first;    /* grid slot of the first live key */
+    int32_t *wild;     /* per 32 keys: V holds NaN or infinity (packed as 0) */
     float *temp;
 } tile_prepared;
 
@@ -274,7 +284,8 @@ static void tile_sizes(const fia_problem *p, int32_t int8, size_t bytes[4]) {
 /* ---- queries ---- */
 
 /* Pairs of elements of 16 rows side by side: tile row k holds elements 2k, 2k + 1 of each row. */
-static void pack_query_bf16(const tile_shape *s, int32_t segment, char *tiles, const float *q, ptrdiff_t stride, int32_t rows) {
+static void pack_query_bf16(const tile_shape *s, int32_t segment, char *tiles, const float *q, ptrdiff_t stride,
+                            int32_t rows) {
     const int32_t n = s->q_pieces[segment];
     int32_t r, i, j;
     for (r = 0; r < rows; ++r)
@@ -302,7 +313,8 @@ static void pack_query_int8(const tile_shape *s, const tile_query *to, const flo
         for (i = 0; i < s->dim[0]; ++i) {
             const int32_t x = to->scale[r] > 0.0f ? (int32_t)lrintf(q[r * stride + i] / to->scale[r]) : 0;
             const int32_t high = (x + 128) >> 8;
-            char *tile = to->tiles[0] + (i / 64 * 2 + r / 16) * 2 * TILE_SIZE + i % 64 / 4 * TILE_BYTES + r % 16 * 4 + i % 4;
+            char *tile =
+                to->tiles[0] + (i / 64 * 2 + r / 16) * 2 * TILE_SIZE + i % 64 / 4 * TILE_BYTES + r % 16 * 4 + i % 4;
             tile[0] = (char)high;
             tile[TILE_SIZE] = (char)(x - 256 * high);
             sum += (float)x;
@@ -311,7 +323,8 @@ static void pack_query_int8(const tile_shape *s, const tile_query *to, const flo
     }
 }
 
-static void tile_pack_q(const fia_problem *p, int32_t int8, void *packed, const float *q, ptrdiff_t q_stride, int32_t rows) {
+static void tile_pack_q(const fia_problem *p, int32_t int8, void *packed, const float *q, ptrdiff_t q_stride,
+                        int32_t rows) {
     const tile_shape s = tile_shape_of(p, int8);
     const int32_t width = s.dim[0] + s.dim[1];
     tile_query to;
@@ -326,12 +339,14 @@ static void tile_pack_q(const fia_problem *p, int32_t int8, void *packed, const 
 /* ---- keys and values ---- */
 
 /* 16 keys can be read as tiles where they lie: all live, whole tiles, one piece, equally far apart. */
-static int keys_in_place(const fia_tile_block *b, const tile_shape *s, int32_t segment, int32_t key, int32_t slot, int32_t n) {
+static int keys_in_place(const fia_tile_block *b, const tile_shape *s, int32_t segment, int32_t key, int32_t slot,
+                         int32_t n) {
     const fia_rows *rows = &b->stored[segment];
     const fia_dtype dtype = segment == FIA_OF_KEY ? b->problem->key.dtype : b->problem->key_rope.dtype;
     const int int8 = s->int8 && segment == FIA_OF_KEY;
     int32_t j;
-    if (n != 16 || slot != 0 || rows->piece_elements || s->dim[segment] % (int8 ? 64 : 32) || s->k_pieces[segment] != 1) return 0;
+    if (n != 16 || slot != 0 || rows->piece_elements || s->dim[segment] % (int8 ? 64 : 32) || s->k_pieces[segment] != 1)
+        return 0;
     if (dtype != (int8 ? FIA_I8 : FIA_BF16)) return 0;
     for (j = 1; j < 16; ++j)
         if (rows->row[key + j] - rows->row[key + j - 1] != rows->row[key + 1] - rows->row[key]) return 0;
@@ -358,7 +373,8 @@ static void pack_keys(const tile_shape *s, int32_t segment, char *tiles, const f
 }
 
 /* Packs the 16 keys from slot `slot` of the super block; live ones are [from, to). */
-static void prepare_keys(const fia_tile_block *super, const tile_shape *s, const tile_prepared *p, int32_t segment, int32_t group) {
+static void prepare_keys(const fia_tile_block *super, const tile_shape *s, const tile_prepared *p, int32_t segment,
+                         int32_t group) {
     const int32_t first = super->stored[FIA_OF_KEY].first, begin = most(first, group * 16);
     const int32_t end = first + super->n < group * 16 + 16 ? first + super->n : group * 16 + 16;
     tile_place *place = &p->place[group * 2 + segment];
@@ -402,7 +418,8 @@ static void prepare_values(const fia_tile_block *super, const tile_shape *s, con
             }
             bf16_split(x, s->v_pieces, piece);
             for (k = 0; k < s->v_pieces; ++k)
-                memcpy(tiles + (i / 16 * s->v_pieces + k) * TILE_SIZE + i % 16 * TILE_BYTES + j % EXT_KEYS * 2, &piece[k], 2);
+                memcpy(tiles + (i / 16 * s->v_pieces + k) * TILE_SIZE + i % 16 * TILE_BYTES + j % EXT_KEYS * 2,
+                       &piece[k], 2);
         }
 }
 
@@ -444,11 +461,13 @@ static void tile_products(const tile_place a[2], int32_t a_pieces, const char *b
 /* The four result registers to or from a 32 x 32 area. */
 static void tile_block_store(float *area) {
     int t;
-    for (t = 0; t < 4; ++t) tile_store(t, area + t / 2 * 16 * EXT_ROWS + t % 2 * 16, EXT_ROWS * (ptrdiff_t)sizeof(float));
+    for (t = 0; t < 4; ++t)
+        tile_store(t, area + t / 2 * 16 * EXT_ROWS + t % 2 * 16, EXT_ROWS * (ptrdiff_t)sizeof(float));
 }
 
 /* s += K Q^T of one segment in bf16 pieces. */
-static void scores_bf16(const tile_shape *s, const tile_query *q, const tile_place *place, int32_t segment, float *scores) {
+static void scores_bf16(const tile_shape *s, const tile_query *q, const tile_place *place, int32_t segment,
+                        float *scores) {
     int32_t step, t, i;
     float area[EXT_KEYS * EXT_ROWS];
     for (t = 0; t < 4; ++t) tile_zero(t);
@@ -492,7 +511,8 @@ static void scores_int8(const tile_shape *s, const tile_query *q, const tile_pla
 }
 
 /* A pair of pieces may make NaN where the product is infinite: what came out NaN is computed plainly. */
-static void scores_again(const fia_tile_block *b, const tile_shape *s, const tile_query *q, int32_t key, float *scores, float *temp) {
+static void scores_again(const fia_tile_block *b, const tile_shape *s, const tile_query *q, int32_t key, float *scores,
+                         float *temp) {
     const int32_t width = s->dim[0] + s->dim[1];
     int32_t r, i, decoded = 0;
     for (r = 0; r < b->rows; ++r) {
@@ -545,10 +565,13 @@ static void tile_scores(const fia_tile_block *b, const tile_shape *s, const tile
 }
 
 /* exp2 without denormals. */
-static float tile_exp2(float x) { return x < -126.0f ? 0.0f : exp2f(x); }
+static float tile_exp2(float x) {
+    return x < -126.0f ? 0.0f : exp2f(x);
+}
 
 /* Raises the maxima, turns logits into weights, and scales what was there before. */
-static void tile_softmax(const fia_tile_block *b, const tile_shape *s, const tile_state *state, const tile_scratch *t, int32_t slot) {
+static void tile_softmax(const fia_tile_block *b, const tile_shape *s, const tile_state *state, const tile_scratch *t,
+                         int32_t slot) {
     int32_t r, j, i;
     for (r = 0; r < b->rows; ++r) {
         float top = state->m[r], sum = 0.0f, shift = 0.0f, alpha;
@@ -570,7 +593,8 @@ static void tile_softmax(const fia_tile_block *b, const tile_shape *s, const til
         state->l[r] = state->l[r] * alpha + sum;
         state->shift[r] = state->shift[r] * alpha + shift;
         if (alpha != 1.0f)
-            for (i = 0; i < s->value_tiles * 16; ++i) state->o[(i / 16 * 2 + r / 16) * 256 + i % 16 * 16 + r % 16] *= alpha;
+            for (i = 0; i < s->value_tiles * 16; ++i)
+                state->o[(i / 16 * 2 + r / 16) * 256 + i % 16 * 16 + r % 16] *= alpha;
     }
 }
 
@@ -584,7 +608,8 @@ static void tile_values(const tile_shape *s, const tile_state *state, const char
             uint16_t piece[3];
             bf16_split(t->s[j * EXT_ROWS + r], n, piece);
             for (i = 0; i < n; ++i)
-                memcpy(t->weights + (r / 16 * n + i) * TILE_SIZE + j / 2 * TILE_BYTES + r % 16 * 4 + j % 2 * 2, &piece[i], 2);
+                memcpy(t->weights + (r / 16 * n + i) * TILE_SIZE + j / 2 * TILE_BYTES + r % 16 * 4 + j % 2 * 2,
+                       &piece[i], 2);
         }
     for (tile = 0; tile < s->value_tiles; ++tile)
         for (half = 0; half < 2; ++half) {
@@ -602,7 +627,8 @@ static void tile_values(const tile_shape *s, const tile_state *state, const char
 }
 
 /* Adds the values that are not finite to the rows that keep them, and to no other: 0 * NaN would reach them all. */
-static void tile_wild_values(const fia_tile_block *b, const tile_shape *s, const tile_state *state, const tile_scratch *t, int32_t slot) {
+static void tile_wild_values(const fia_tile_block *b, const tile_shape *s, const tile_state *state,
+                             const tile_scratch *t, int32_t slot) {
     int32_t j, i, r;
     for (j = 0; j < b->n; ++j) {
         b->decode(b, FIA_OF_VALUE, j, 1, t->temp, s->value_dim);
@@ -610,7 +636,8 @@ static void tile_wild_values(const fia_tile_block *b, const tile_shape *s, const
             if (fabsf(t->temp[i]) <= FLT_MAX) continue;
             for (r = 0; r < b->rows; ++r)
                 if (t->keep[(slot + j) * EXT_ROWS + r] != 0.0f)
-                    state->o[(i / 16 * 2 + r / 16) * 256 + i % 16 * 16 + r % 16] += t->s[(slot + j) * EXT_ROWS + r] * t->temp[i];
+                    state->o[(i / 16 * 2 + r / 16) * 256 + i % 16 * 16 + r % 16] +=
+                        t->s[(slot + j) * EXT_ROWS + r] * t->temp[i];
         }
     }
 }
@@ -668,7 +695,8 @@ static void tile_begin(const fia_problem *p, int32_t int8, void *state) {
     for (r = 0; r < EXT_ROWS; ++r) st.m[r] = -INFINITY;
 }
 
-static void tile_export(const fia_problem *p, int32_t int8, const void *state, int32_t rows, float *m, float *l, float *o) {
+static void tile_export(const fia_problem *p, int32_t int8, const void *state, int32_t rows, float *m, float *l,
+                        float *o) {
     const tile_shape s = tile_shape_of(p, int8);
     tile_state st;
     int32_t r, i;
@@ -681,9 +709,15 @@ static void tile_export(const fia_problem *p, int32_t int8, const void *state, i
     }
 }
 
-static int pieces_serve(const fia_problem *p) { return p->exact ? 0 : 1000; }
-static void pieces_sizes(const fia_problem *p, size_t bytes[4]) { tile_sizes(p, 0, bytes); }
-static void pieces_begin(const fia_problem *p, void *state) { tile_begin(p, 0, state); }
+static int pieces_serve(const fia_problem *p) {
+    return p->exact ? 0 : 1000;
+}
+static void pieces_sizes(const fia_problem *p, size_t bytes[4]) {
+    tile_sizes(p, 0, bytes);
+}
+static void pieces_begin(const fia_problem *p, void *state) {
+    tile_begin(p, 0, state);
+}
 static void pieces_prepare(const fia_tile_block *super, void *prepared, void *scratch) {
     (void)scratch;
     tile_prepare(super, 0, prepared);
@@ -701,8 +735,12 @@ static void pieces_export(const fia_problem *p, const void *state, int32_t rows,
 static int int8_serve(const fia_problem *p) {
     return !p->exact && p->key.dtype == FIA_I8 && (p->value_in_key || p->value.dtype == FIA_I8) ? 2000 : 0;
 }
-static void int8_sizes(const fia_problem *p, size_t bytes[4]) { tile_sizes(p, 1, bytes); }
-static void int8_begin(const fia_problem *p, void *state) { tile_begin(p, 1, state); }
+static void int8_sizes(const fia_problem *p, size_t bytes[4]) {
+    tile_sizes(p, 1, bytes);
+}
+static void int8_begin(const fia_problem *p, void *state) {
+    tile_begin(p, 1, state);
+}
 static void int8_prepare(const fia_tile_block *super, void *prepared, void *scratch) {
     (void)scratch;
     tile_prepare(super, 1, prepared);
@@ -718,14 +756,39 @@ static void int8_export(const fia_problem *p, const void *state, int32_t rows, f
 }
 
 static const fia_tile tile_pieces = {
-    .name = "ext_tile_pieces", .rows = EXT_ROWS, .keys = EXT_KEYS, .super_keys = EXT_SUPER, .prep_blocks = EXT_SHARED, .raw_q = 1,
-    .serves = pieces_serve, .sizes = pieces_sizes, .enter = tile_enter, .leave = tile_leave, .pack_q = pieces_pack_q,
-    .prepare_kv = pieces_prepare, .begin = pieces_begin, .step = pieces_step, .export_state = pieces_export,
+    .name = "ext_tile_pieces",
+    .rows = EXT_ROWS,
+    .keys = EXT_KEYS,
+    .super_keys = EXT_SUPER,
+    .prep_blocks = EXT_SHARED,
+    .raw_q = 1,
+    .serves = pieces_serve,
+    .sizes = pieces_sizes,
+    .enter = tile_enter,
+    .leave = tile_leave,
+    .pack_q = pieces_pack_q,
+    .prepare_kv = pieces_prepare,
+    .begin = pieces_begin,
+    .step = pieces_step,
+    .export_state = pieces_export,
 };
 static const fia_tile tile_int8 = {
-    .name = "ext_tile_int8", .rows = EXT_ROWS, .keys = EXT_KEYS, .super_keys = EXT_SUPER, .prep_blocks = EXT_SHARED, .raw_q = 1,
-    .takes_scales = 1, .serves = int8_serve, .sizes = int8_sizes, .enter = tile_enter, .leave = tile_leave,
-    .pack_q = int8_pack_q, .prepare_kv = int8_prepare, .begin = int8_begin, .step = int8_step, .export_state = int8_export,
+    .name = "ext_tile_int8",
+    .rows = EXT_ROWS,
+    .keys = EXT_KEYS,
+    .super_keys = EXT_SUPER,
+    .prep_blocks = EXT_SHARED,
+    .raw_q = 1,
+    .takes_scales = 1,
+    .serves = int8_serve,
+    .sizes = int8_sizes,
+    .enter = tile_enter,
+    .leave = tile_leave,
+    .pack_q = int8_pack_q,
+    .prepare_kv = int8_prepare,
+    .begin = int8_begin,
+    .step = int8_step,
+    .export_state = int8_export,
 };
 
 #endif /* FIA_TESTS_EXT_TILE_H */
