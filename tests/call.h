@@ -54,7 +54,7 @@ enum {
 };
 
 typedef struct call_sequence {
-    int64_t id;                  /* of its content */
+    int64_t id; /* of its content */
     int64_t q_len, kv_len;
     int64_t q_base, key_base;    /* its row 0 and key 0 are these of the content: parts of one long sequence */
     int64_t q_offset, kv_offset; /* used if the call has offsets */
@@ -75,7 +75,8 @@ typedef struct call_spec {
     int32_t first_kv_head; /* of the content */
     int n;
     call_sequence sequence[CALL_SEQUENCES];
-    double (*content)(const call *c, int which, int64_t id, int64_t head, int64_t row, int64_t i); /* NULL: call_content */
+    double (*content)(const call *c, int which, int64_t id, int64_t head, int64_t row,
+                      int64_t i); /* NULL: call_content */
 } call_spec;
 
 enum {
@@ -91,16 +92,16 @@ enum { CALL_NO_GUARD, CALL_GUARD_BEHIND, CALL_GUARD_BEFORE };
 
 /** How it lies. All zero is a form: everything head-major, padded, aligned, 0 where no content is. */
 typedef struct call_form {
-    int q_order, q_packed;  /* CALL_HEAD_MAJOR or CALL_TOKEN_MAJOR */
-    int keys, kv_packed;    /* CALL_*; packed with the first two only */
-    int64_t page_size;      /* of the last three */
-    uint64_t placement;     /* where pages go */
-    int gap;                /* elements between rows */
-    int shift;              /* elements between a 64-byte border and the data */
-    unsigned char fill;     /* every byte that is not content */
+    int q_order, q_packed; /* CALL_HEAD_MAJOR or CALL_TOKEN_MAJOR */
+    int keys, kv_packed;   /* CALL_*; packed with the first two only */
+    int64_t page_size;     /* of the last three */
+    uint64_t placement;    /* where pages go */
+    int gap;               /* elements between rows */
+    int shift;             /* elements between a 64-byte border and the data */
+    unsigned char fill;    /* every byte that is not content */
     int64_t spare_q, spare_kv, spare_sequences;
     int guard;
-    int no_fill;            /* 1: content is not written */
+    int no_fill; /* 1: content is not written */
 } call_form;
 
 typedef struct call_tensor {
@@ -181,7 +182,10 @@ static inline double call_content(const call *c, int which, int64_t id, int64_t 
 /* ---- memory ---- */
 
 static inline size_t call_size(fia_dtype dtype) {
-    return dtype == FIA_F32 || dtype == FIA_I32 ? 4 : dtype == FIA_I64 ? 8 : dtype == FIA_F16 || dtype == FIA_BF16 ? 2 : 1;
+    return dtype == FIA_F32 || dtype == FIA_I32    ? 4
+           : dtype == FIA_I64                      ? 8
+           : dtype == FIA_F16 || dtype == FIA_BF16 ? 2
+                                                   : 1;
 }
 
 static inline size_t call_system_page(void) {
@@ -196,7 +200,8 @@ static inline char *call_room(call *c, size_t bytes, size_t unit) {
     assert_true(slot < CALL_MEMORY);
     if (c->form.guard == CALL_NO_GUARD) {
         c->memory_bytes[slot] = bytes + (size_t)c->form.shift * unit;
-        assert_int_equal(posix_memalign((void **)&c->memory[slot], 64, c->memory_bytes[slot] ? c->memory_bytes[slot] : 1), 0);
+        assert_int_equal(
+            posix_memalign((void **)&c->memory[slot], 64, c->memory_bytes[slot] ? c->memory_bytes[slot] : 1), 0);
         at = c->memory[slot] + (size_t)c->form.shift * unit;
         memset(c->memory[slot], c->form.fill, c->memory_bytes[slot]);
         return at;
@@ -462,7 +467,8 @@ static inline void call_fill(call *c) {
     for (which = CALL_BIAS; which <= CALL_DROP; ++which) call_fill_tensor(c, which);
     for (which = CALL_FACTOR; which <= CALL_SINKS; ++which)
         for (h = 0; c->tensor[which].dtype && h < c->spec.Hkv * c->spec.G; ++h)
-            oracle_encode(c->tensor[which].dtype, call_value(c, which, 0, c->spec.first_kv_head * (int64_t)c->spec.G + h, 0, 0),
+            oracle_encode(c->tensor[which].dtype,
+                          call_value(c, which, 0, c->spec.first_kv_head * (int64_t)c->spec.G + h, 0, 0),
                           c->tensor[which].base[0], h);
 }
 
@@ -673,7 +679,8 @@ static inline fia_status call_run_phases(const fia_job *job, int workers, uint64
         int64_t *order = (int64_t *)malloc(((size_t)n + 1) * sizeof *order), i;
         call_shuffle(order, n, seed + (uint64_t)phase);
         for (i = 0; i < n && status == FIA_OK; ++i)
-            status = fia_phase_run(job, phase, order[i], order[i] + 1, (int)(call_mix(seed ^ (uint64_t)i) % (uint64_t)workers));
+            status = fia_phase_run(job, phase, order[i], order[i] + 1,
+                                   (int)(call_mix(seed ^ (uint64_t)i) % (uint64_t)workers));
         free(order);
     }
     fia_job_report(job, report);
@@ -754,7 +761,8 @@ static inline unsigned char *call_take(const call *c, int b, call_part part, siz
 }
 
 /** 1 if a part of sequence b of c has the bits that are wanted; prints the first difference. */
-static inline int call_same(const call *c, int b, call_part part, const unsigned char *want, size_t want_bytes, const char *what) {
+static inline int call_same(const call *c, int b, call_part part, const unsigned char *want, size_t want_bytes,
+                            const char *what) {
     const size_t row = (size_t)c->spec.Dv * call_size(c->spec.out) + (c->spec.no_lse ? 0 : 4);
     size_t bytes, i;
     unsigned char *got = call_take(c, b, part, &bytes);
@@ -762,21 +770,23 @@ static inline int call_same(const call *c, int b, call_part part, const unsigned
     for (i = 0; !same && i < bytes && i < want_bytes; ++i) {
         if (got[i] == want[i]) continue;
         print_error("%s: sequence %d, head %ld, row %ld, byte %lu of %lu: %02x, wanted %02x\n%s", what, b,
-                    (long)((int64_t)(i / row) / part.rows + part.first_head), (long)((int64_t)(i / row) % part.rows + part.first_row),
-                    (unsigned long)(i % row), (unsigned long)row, got[i], want[i], c->explained);
+                    (long)((int64_t)(i / row) / part.rows + part.first_head),
+                    (long)((int64_t)(i / row) % part.rows + part.first_row), (unsigned long)(i % row),
+                    (unsigned long)row, got[i], want[i], c->explained);
         break;
     }
-    if (bytes != want_bytes) print_error("%s: %lu bytes, wanted %lu\n", what, (unsigned long)bytes, (unsigned long)want_bytes);
+    if (bytes != want_bytes)
+        print_error("%s: %lu bytes, wanted %lu\n", what, (unsigned long)bytes, (unsigned long)want_bytes);
     free(got);
     return same;
 }
 
 /** main of a test program: FILTER picks tests by name, SEED changes the content. */
-#define CALL_MAIN(tests)                                                                                                        \
-    int main(void) {                                                                                                            \
-        if (getenv("FILTER")) cmocka_set_test_filter(getenv("FILTER"));                                                         \
-        printf("SEED=%llu\n", (unsigned long long)call_seed());                                                                 \
-        return cmocka_run_group_tests(tests, NULL, NULL);                                                                       \
+#define CALL_MAIN(tests)                                                                                               \
+    int main(void) {                                                                                                   \
+        if (getenv("FILTER")) cmocka_set_test_filter(getenv("FILTER"));                                                \
+        printf("SEED=%llu\n", (unsigned long long)call_seed());                                                        \
+        return cmocka_run_group_tests(tests, NULL, NULL);                                                              \
     }
 
 #endif

@@ -184,10 +184,10 @@ static inline const char *scenario_name(int k) {
 /** Scenario k of SCENARIOS. */
 static inline void scenario_spec(int k, call_spec *spec) {
     static void (*const set[SCENARIOS])(call_spec *) = {
-        scenario_decode_long, scenario_decode_alone, scenario_decode_heads_of_one,
-        scenario_decode_window_offset, scenario_decode_modifiers, scenario_decode_rope_value_in_key,
-        scenario_prefill_causal, scenario_prefill_window_offset, scenario_prefill_band,
-        scenario_prefill_modifiers, scenario_prefill_mask_long, scenario_prefill_rope,
+        scenario_decode_long,          scenario_decode_alone,          scenario_decode_heads_of_one,
+        scenario_decode_window_offset, scenario_decode_modifiers,      scenario_decode_rope_value_in_key,
+        scenario_prefill_causal,       scenario_prefill_window_offset, scenario_prefill_band,
+        scenario_prefill_modifiers,    scenario_prefill_mask_long,     scenario_prefill_rope,
         scenario_both_families,
     };
     call_spec_init(spec);

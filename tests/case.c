@@ -35,31 +35,53 @@ static struct {
 } arena;
 
 static void *from_arena(size_t bytes) {
-    volatile uint64_t *word;
     char *at;
-    size_t i;
     if (!arena.memory) {
-        arena.room = (size_t)1 << 29; /* pages that are never touched cost nothing */
+        arena.room = (size_t)1 << 31; /* pages that are never touched cost nothing */
         arena.memory = (char *)malloc(arena.room);
     }
     if (!arena.memory || bytes + 128 > arena.room - arena.used) return NULL;
     at = arena.memory + arena.used;
-    word = (volatile uint64_t *)at; /* volatile: memset would tell the sanitizer of every byte */
-    for (i = 0; i < bytes / 8 + 1; ++i) word[i] = UINT64_MAX;
     arena.used += (bytes + 127) / 64 * 64;
     return at;
 }
 
-void *case_memory(test_case *c, size_t bytes) {
+/* In the arena word by word, volatile: memset would tell the sanitizer of every byte. */
+static void fill_memory(const test_case *c, char *at, size_t bytes, unsigned char value) {
+    volatile uint64_t *word = (volatile uint64_t *)at;
+    size_t i;
+    if (!c->in_arena) {
+        memset(at, value, bytes);
+        return;
+    }
+    for (i = 0; i < bytes / 8 + 1; ++i) word[i] = value * (UINT64_MAX / 255);
+}
+
+static char *own(test_case *c, size_t bytes) {
     void *memory = c->in_arena ? from_arena(bytes) : malloc(bytes ? bytes : 1);
     if (!memory || c->n_owned == CASE_MAX_MEMORY) {
-        fprintf(stderr, "case_memory: no room for %lu bytes\n", (unsigned long)bytes);
+        fprintf(stderr, "a case has no room for %lu bytes\n", (unsigned long)bytes);
         abort();
     }
-    if (!c->in_arena) memset(memory, 0xff, bytes);
     c->owned[c->n_owned] = memory;
     c->owned_bytes[c->n_owned++] = bytes;
+    return (char *)memory;
+}
+
+void *case_memory(test_case *c, size_t bytes) {
+    char *memory = own(c, bytes);
+    fill_memory(c, memory, bytes, 0xff);
     return memory;
+}
+
+void *case_workspace(test_case *c, size_t bytes) {
+    const size_t end = bytes < (size_t)1 << 20 ? bytes : (size_t)1 << 20;
+    const unsigned char value = case_chance(&c->random, 50) ? 0xff : 0x3c;
+    const size_t shift = (size_t)case_between(&c->random, 0, 63);
+    char *memory = own(c, bytes + shift);
+    fill_memory(c, memory, end, value);
+    if (end < bytes) fill_memory(c, memory + bytes / 64 * 64 - end, end, value);
+    return memory + shift;
 }
 
 void case_free(test_case *c) {
@@ -432,8 +454,10 @@ static void make_rows(test_case *c) {
 
 /* ---- data ---- */
 
+/* Magnitude of the scale, for data of a wanted size; 1 where it is 0. */
 static double scale_of(const test_case *c) {
-    return isnan(c->draw.scale) ? 1.0 / sqrt((double)(c->draw.D + c->draw.Dr)) : c->draw.scale;
+    if (isnan(c->draw.scale)) return 1.0 / sqrt((double)(c->draw.D + c->draw.Dr));
+    return c->draw.scale == 0 ? 1.0 : fabs(c->draw.scale);
 }
 
 enum { POOL = 1024 };
@@ -453,7 +477,7 @@ static double amplitude(const test_case *c, int which) {
 
 static void make_pool(test_case *c, int which, fill_pool *pool) {
     fia_dtype dtype = c->tensor[which].view.dtype;
-    double a = sqrt(78.0 / ((c->draw.D + c->draw.Dr) * fabs(scale_of(c))));
+    double a = sqrt(78.0 / ((c->draw.D + c->draw.Dr) * scale_of(c)));
     int i;
     for (i = 0; i < POOL; ++i) {
         double x = case_normal(&c->random) * amplitude(c, which);
@@ -571,6 +595,13 @@ static void fill_mask(test_case *c, const case_mask *m, const fia_mask_view *vie
     }
 }
 
+/* Turns an axis round; returns how far its first element is moved. */
+static ptrdiff_t reverse(test_case *c, ptrdiff_t *stride, int64_t n) {
+    if (!c->draw.negative || *stride == 0 || n < 1 || case_chance(&c->random, 50)) return 0;
+    *stride = -*stride;
+    return (n - 1) * -*stride;
+}
+
 static const void *make_mask(test_case *c, const case_mask *m, fia_mask_view *view, double size) {
     const case_draw *d = &c->draw;
     int bytes = bits_of(m->dtype) / 8;
@@ -587,6 +618,9 @@ static const void *make_mask(test_case *c, const case_mask *m, fia_mask_view *vi
     view->sequence_bytes = m->all_sequences ? 0 : heads * rows * view->keys * bytes;
     all = (size_t)(sequences * heads * rows * view->keys) * (size_t)bytes;
     data = (char *)case_memory(c, all + (size_t)bytes) + bytes;
+    data += reverse(c, &view->row_bytes, rows);
+    data += reverse(c, &view->head_bytes, heads);
+    data += reverse(c, &view->sequence_bytes, sequences);
     fill_mask(c, m, view, data, size);
     return data;
 }
@@ -610,7 +644,7 @@ static void make_modifiers(test_case *c) {
     const case_draw *d = &c->draw;
     fia_problem *p = &c->problem;
     p->bias_before_scale = d->bias.dtype && d->bias_before_scale;
-    c->io.bias = make_mask(c, &d->bias, &p->bias, p->bias_before_scale ? 1.0 / fabs(scale_of(c)) : 1.0);
+    c->io.bias = make_mask(c, &d->bias, &p->bias, p->bias_before_scale ? 1.0 / scale_of(c) : 1.0);
     c->io.additive_mask = make_mask(c, &d->additive, &p->additive_mask, 1.0);
     c->io.drop_mask = make_mask(c, &d->drop, &p->drop_mask, 1.0);
     p->sinks = d->sinks;

@@ -230,6 +230,9 @@ void case_free(test_case *c);
 /** Memory that lives as long as the case; exactly so many bytes, filled with 0xff (NaN in every float type). */
 void *case_memory(test_case *c, size_t bytes);
 
+/** The same for a workspace: at any address, dirty; of a large one only the first and the last MiB are written. */
+void *case_workspace(test_case *c, size_t bytes);
+
 /** Multiply-adds of a case. */
 double case_work(const test_case *c);
 

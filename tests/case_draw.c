@@ -341,6 +341,7 @@ static void draw_modifiers(test_case *c) {
     d->scale = NAN;
     if (case_chance(random, 40))
         d->scale = usual * (0.5 + 1.5 * case_uniform(random)) * (case_chance(random, 10) ? -1 : 1);
+    if (case_chance(random, 2)) d->scale = 0;
     d->softcap = case_chance(random, 22) ? caps[case_between(random, 0, 3)] : 0;
     draw_mask(c, &d->bias, 28, 0);
     draw_mask(c, &d->additive, 25, 0);

@@ -200,16 +200,12 @@ static int run_once(test_case *c, int mode, int max_workers, int n, FILE *log) {
     fia_plan made, plan;
     fia_report report = {FIA_OK, ""};
     fia_job job;
-    size_t shift = (size_t)case_between(&c->random, 0, 63);
     fia_status status = fia_plan_make(c->hook ? c->hook->context : NULL, &c->problem, max_workers, &made, &report);
-    char *memory;
     if (status != FIA_OK) return complain(log, "fia_plan_make: status %d: %s", (int)status, report.text);
     memcpy(&plan, &made, sizeof plan);
-    memory = (char *)case_memory(c, plan.workspace_bytes + shift);
-    if (!c->in_arena && case_chance(&c->random, 50)) memset(memory, 0x3c, plan.workspace_bytes + shift);
     job.plan = &plan;
     job.io = &c->io;
-    job.workspace = memory + shift;
+    job.workspace = case_workspace(c, plan.workspace_bytes);
     job.workspace_bytes = plan.workspace_bytes;
     status = run_job(c, &job, mode, n, &report);
     if (status == FIA_OK) fia_explain(&plan, &job, c->explained, sizeof c->explained);

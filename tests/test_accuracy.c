@@ -15,7 +15,8 @@ typedef struct errors {
     int64_t rows;
 } errors;
 
-static void one_row(const call *c, const oracle_call *from, const oracle_sequence *s, int32_t h, int64_t r, oracle_work *work, errors *e) {
+static void one_row(const call *c, const oracle_call *from, const oracle_sequence *s, int32_t h, int64_t r,
+                    oracle_work *work, errors *e) {
     double want[512], square = 0, naive_square = 0, norm = 0, got, lse = call_get(c, CALL_LSE, (int)s->index, h, r, 0);
     float naive[512], naive_lse;
     oracle_row_info info;
@@ -66,8 +67,8 @@ static double rms(double squares, int64_t n) {
 }
 
 static void print_errors(const char *name, const errors *e) {
-    printf("%-44s %5ld rows: rms %.2e worst %.2e LSE %.1e, naive %.2e %.2e %.1e\n", name, (long)e->rows, rms(e->squares, e->rows), e->worst, e->lse,
-           rms(e->naive_squares, e->rows), e->naive_worst, e->naive_lse);
+    printf("%-44s %5ld rows: rms %.2e worst %.2e LSE %.1e, naive %.2e %.2e %.1e\n", name, (long)e->rows,
+           rms(e->squares, e->rows), e->worst, e->lse, rms(e->naive_squares, e->rows), e->naive_worst, e->naive_lse);
 }
 
 /* ---- the table ---- */
@@ -87,8 +88,8 @@ static void measure_shapes(call_spec *base, errors *e) {
         int32_t Hkv, G, D, Dv;
         int64_t q_len, kv_len;
         int causal;
-    } shape[] = {{2, 2, 64, 64, 66, 130, 1}, {1, 4, 128, 128, 30, 700, 1}, {1, 3, 80, 72, 50, 50, 1}, {3, 1, 19, 33, 60, 90, 0},
-                 {1, 8, 64, 64, 1, 1300, 0}, {2, 2, 96, 48, 70, 20, 0}};
+    } shape[] = {{2, 2, 64, 64, 66, 130, 1}, {1, 4, 128, 128, 30, 700, 1}, {1, 3, 80, 72, 50, 50, 1},
+                 {3, 1, 19, 33, 60, 90, 0},  {1, 8, 64, 64, 1, 1300, 0},   {2, 2, 96, 48, 70, 20, 0}};
     const call_form form = {0};
     size_t k;
     for (k = 0; k < sizeof shape / sizeof shape[0]; ++k) {
@@ -119,7 +120,8 @@ static void normal_data_keeps_the_table(void **state) {
                 spec.exact = exact;
                 spec.pin_family = family;
                 measure_shapes(&spec, &e);
-                snprintf(name, sizeof name, "%s, %s, %s", type_name[types], exact ? "exact" : "default", family == FIA_FAMILY_STREAM ? "stream" : "tile");
+                snprintf(name, sizeof name, "%s, %s, %s", type_name[types], exact ? "exact" : "default",
+                         family == FIA_FAMILY_STREAM ? "stream" : "tile");
                 print_errors(name, &e);
                 assert_true(e.rows >= 1000);
                 assert_true(rms(e.squares, e.rows) <= table[types][exact]);
@@ -162,7 +164,11 @@ static double logits_of_80(const call *c, int which, int64_t id, int64_t head, i
     const double x = call_content(c, which, id, head, row, i), root = sqrt((double)c->spec.D);
     if (which == CALL_Q) return 1 + 0.01 * x;
     if (which != CALL_K) return x;
-    return (row % 5 == 0 ? 80 : row % 5 == 1 ? -80 : 79 * (call_unit(call_hash(which, id, head, row, 0)) * 2 - 1)) / root + 0.001 * x;
+    return (row % 5 == 0   ? 80
+            : row % 5 == 1 ? -80
+                           : 79 * (call_unit(call_hash(which, id, head, row, 0)) * 2 - 1)) /
+               root +
+           0.001 * x;
 }
 
 static double subnormal_values(const call *c, int which, int64_t id, int64_t head, int64_t row, int64_t i) {
@@ -174,7 +180,9 @@ static double subnormal_values(const call *c, int which, int64_t id, int64_t hea
 static double subnormal_keys(const call *c, int which, int64_t id, int64_t head, int64_t row, int64_t i) {
     const double x = call_content(c, which, id, head, row, i);
     const fia_dtype dtype = which == CALL_K ? c->spec.k : c->spec.q;
-    return which == CALL_K ? ldexp(x, dtype == FIA_F16 ? -16 : -128) : which == CALL_Q ? ldexp(x, dtype == FIA_F16 ? 12 : 120) : x;
+    return which == CALL_K   ? ldexp(x, dtype == FIA_F16 ? -16 : -128)
+           : which == CALL_Q ? ldexp(x, dtype == FIA_F16 ? 12 : 120)
+                             : x;
 }
 
 typedef struct distribution {
@@ -183,9 +191,12 @@ typedef struct distribution {
 } distribution;
 
 static const distribution distributions[] = {
-    {"uniform", uniform},           {"Cauchy", cauchy},
-    {"peaked", peaked},             {"all keys and values equal", all_equal},
-    {"logits of +-80", logits_of_80}, {"subnormal values", subnormal_values},
+    {"uniform", uniform},
+    {"Cauchy", cauchy},
+    {"peaked", peaked},
+    {"all keys and values equal", all_equal},
+    {"logits of +-80", logits_of_80},
+    {"subnormal values", subnormal_values},
     {"subnormal keys", subnormal_keys},
 };
 
@@ -209,9 +220,11 @@ static void adversarial_data_is_no_worse_than_naive(void **state) {
                 spec.exact = 1;
                 spec.pin_family = family;
                 measure_shapes(&spec, &e);
-                snprintf(name, sizeof name, "%s, %s, %s", distributions[k].name, type_name[types], family == FIA_FAMILY_STREAM ? "stream" : "tile");
+                snprintf(name, sizeof name, "%s, %s, %s", distributions[k].name, type_name[types],
+                         family == FIA_FAMILY_STREAM ? "stream" : "tile");
                 print_errors(name, &e);
-                good = e.rows >= 1000 && e.worst <= 2 * e.naive_worst + step && rms(e.squares, e.rows) <= 1.1 * rms(e.naive_squares, e.rows) + step / 2 &&
+                good = e.rows >= 1000 && e.worst <= 2 * e.naive_worst + step &&
+                       rms(e.squares, e.rows) <= 1.1 * rms(e.naive_squares, e.rows) + step / 2 &&
                        e.lse <= fmax(1e-5, 2 * e.naive_lse);
                 if (!good) print_error("above the bound: %s\n", name);
                 failures += !good;

@@ -159,6 +159,8 @@ static void make_packed(engine_call *c) {
 static void make_cumulative(engine_call *c) {
     begin_call(c, "packed, sums from 0");
     set_packed(c, FIA_LENGTHS_STARTS);
+    c->problem.total_q = B * SQ; /* room for every longest length */
+    c->problem.total_kv = B * SKV;
     set_views(c, FIA_F16, FIA_F32, 1);
     c->problem.causal = 1;
     c->problem.window_left = 11;
@@ -841,6 +843,7 @@ static void sequence_rules(verdict *v, const engine_call *c, span *s) {
         const int list = p->keys == FIA_KEYS_LIST && io->kv_rows.data;
         int64_t room = list ? read_int(&io->kv_rows, i) : p->max_kv_len;
         wrong_if(v, room < 0 || (list && !io->kv_lens.data && room > p->max_kv_len), "kv_rows");
+        if (v->wrong) return;
         room = room < p->max_kv_len ? room : p->max_kv_len;
         s->q_len = length_rule(v, "q_lens", &io->q_lens, p->q_lengths, i, p->max_q_len, &q_start);
         s->kv_len = length_rule(v, "kv_lens", &io->kv_lens, p->kv_lengths, i, room, &kv_start);

@@ -49,16 +49,18 @@ static int all_same(const call *c, const wanted *w, const char *what) {
 }
 
 /* A scenario in a form, run in a way, against what is wanted. */
-static int same_in_form(const wanted *w, const call_spec *spec, const call_form *form, const call_how *how, const char *what) {
+static int same_in_form(const wanted *w, const call_spec *spec, const call_form *form, const call_how *how,
+                        const char *what) {
     call c;
     int same;
     call_make(&c, spec, form);
     call_run(&c, how);
     same = all_same(&c, w, what);
     if (!same) {
-        print_error("q order %d packed %d, keys %d packed %d, page size %ld, gap %d, shift %d, fill %02x, mode %d, workers %d of %d\n",
-                    form->q_order, form->q_packed, form->keys, form->kv_packed, (long)form->page_size, form->gap, form->shift,
-                    form->fill, how->mode, how->n, how->max_workers);
+        print_error("q order %d packed %d, keys %d packed %d, page size %ld, gap %d, shift %d, fill %02x, mode %d, "
+                    "workers %d of %d\n",
+                    form->q_order, form->q_packed, form->keys, form->kv_packed, (long)form->page_size, form->gap,
+                    form->shift, form->fill, how->mode, how->n, how->max_workers);
     }
     call_free(&c);
     return same;
@@ -124,8 +126,8 @@ static int holds_over_workers(const wanted *w, int index) {
 static void bits_do_not_depend_on_workers(void **state) {
     (void)state;
     for_all(holds_over_workers);
-    printf("cut between row blocks %d, between chunks %d, all blocks by chunks %d, folded in phase 2 %d\n", cut_rows, cut_chunks,
-           cut_all_blocks, folded);
+    printf("cut between row blocks %d, between chunks %d, all blocks by chunks %d, folded in phase 2 %d\n", cut_rows,
+           cut_chunks, cut_all_blocks, folded);
     assert_true(cut_rows > 0 && cut_chunks > 0 && cut_all_blocks > 0 && folded > 0);
 }
 
@@ -142,7 +144,8 @@ static int holds_beside_neighbours(const wanted *w, int index) {
     int round, same = 1, b;
     for (round = 0; round < 6; ++round) {
         call_form form = {0};
-        const call_how how = {round % 2 ? CALL_PHASES : CALL_SHUFFLED, 1 + 3 * (round % 3), 0, (uint64_t)(index + round), 0xff, 0};
+        const call_how how = {
+            round % 2 ? CALL_PHASES : CALL_SHUFFLED, 1 + 3 * (round % 3), 0, (uint64_t)(index + round), 0xff, 0};
         call_spec spec = w->spec;
         spec.n = 0;
         form.fill = 0xff;
@@ -326,7 +329,8 @@ static int part_is_same(const call *whole, int b, int64_t first, int64_t n) {
     call_make(&c, &spec, &form);
     call_run(&c, &how);
     same = call_same(&c, 0, call_whole(&c, 0), bits, bytes, "rows alone");
-    if (!same) print_error("rows [%ld, %ld) of sequence %d, family %d\n", (long)first, (long)(first + n), b, spec.pin_family);
+    if (!same)
+        print_error("rows [%ld, %ld) of sequence %d, family %d\n", (long)first, (long)(first + n), b, spec.pin_family);
     call_free(&c);
     free(bits);
     return same;
@@ -384,6 +388,54 @@ static void bits_do_not_depend_on_rows_and_heads_beside(void **state) {
     for_all(holds_over_company);
 }
 
+/* ---- keys that went out of the window ---- */
+
+static int sequences_shortened;
+
+/* The grid is anchored at global key 0: a cache that has dropped keys no row sees gives the same bits. */
+static int holds_without_old_keys(const wanted *w, int index) {
+    const call_form form = {0};
+    int family, b, k, same = 1;
+    for (family = FIA_FAMILY_STREAM; family <= FIA_FAMILY_TILE && w->spec.window_left != FIA_UNBOUNDED; ++family) {
+        call_spec spec = w->spec;
+        call c;
+        pin(&spec, family);
+        call_make(&c, &spec, &form);
+        call_run_serial(&c);
+        for (b = 0; b < spec.n; ++b)
+            for (k = 0; k < 6; ++k) {
+                call_spec rest = spec;
+                call_sequence *s = &rest.sequence[0];
+                int64_t unseen = spec.sequence[b].q_offset - spec.window_left - spec.sequence[b].kv_offset, gone;
+                unsigned char *bits;
+                size_t bytes;
+                call shorter;
+                if (unseen <= 0) continue;
+                gone = k ? 1 + (int64_t)(call_mix((uint64_t)(index * 64 + b * 8 + k)) % (uint64_t)unseen) : unseen;
+                *s = spec.sequence[b];
+                rest.n = 1;
+                s->key_base += gone;
+                s->kv_len -= gone;
+                s->kv_offset += gone;
+                bits = call_take(&c, b, call_whole(&c, b), &bytes);
+                call_make(&shorter, &rest, &form);
+                call_run_serial(&shorter);
+                same &= call_same(&shorter, 0, call_whole(&shorter, 0), bits, bytes, "without old keys");
+                ++sequences_shortened;
+                call_free(&shorter);
+                free(bits);
+            }
+        call_free(&c);
+    }
+    return same;
+}
+
+static void bits_do_not_depend_on_keys_before_the_window(void **state) {
+    (void)state;
+    for_all(holds_without_old_keys);
+    assert_true(sequences_shortened > 10);
+}
+
 /* ---- shards ---- */
 
 enum { SHARDS = 3 };
@@ -433,8 +485,8 @@ static unsigned char *merged_bits(const call_spec *whole, int b, int workers, si
         shape.lse_row_bytes = l->row_bytes;
         if (k == 0 || !o->rows) continue;
         assert_int_equal(fia_merge(&shape, (float *)(void *)shard[0].tensor[CALL_OUT].base[0],
-                                   (float *)(void *)shard[0].tensor[CALL_LSE].base[0], (const float *)(void *)o->base[0],
-                                   (const float *)(void *)l->base[0], NULL),
+                                   (float *)(void *)shard[0].tensor[CALL_LSE].base[0],
+                                   (const float *)(void *)o->base[0], (const float *)(void *)l->base[0], NULL),
                          FIA_OK);
     }
     bits = call_take(&shard[0], 0, call_whole(&shard[0], 0), bytes);
@@ -474,6 +526,7 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(bits_do_not_depend_on_padding_or_workspace),
     cmocka_unit_test(bits_do_not_depend_on_earlier_runs),
     cmocka_unit_test(bits_do_not_depend_on_rows_and_heads_beside),
+    cmocka_unit_test(bits_do_not_depend_on_keys_before_the_window),
     cmocka_unit_test(merged_shards_have_the_same_bits_whatever_workers_computed_them),
 };
 

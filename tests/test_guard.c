@@ -232,7 +232,8 @@ static void mark_live(const call *c, int which, unsigned char *live) {
     int b;
     for (b = 0; b < c->spec.n; ++b)
         for (h = 0; h < t->heads; ++h)
-            for (r = 0; r < c->spec.sequence[b].q_len; ++r) memset(live + (call_at(c, which, b, h, r) - t->base[0]), 1, bytes);
+            for (r = 0; r < c->spec.sequence[b].q_len; ++r)
+                memset(live + (call_at(c, which, b, h, r) - t->base[0]), 1, bytes);
 }
 
 static void check_gaps(const call *c, int which, const char *name) {
@@ -244,7 +245,8 @@ static void check_gaps(const call *c, int which, const char *name) {
     for (i = 0; i < t->bytes[0]; ++i) {
         const unsigned char byte = (unsigned char)t->base[0][i];
         if (live[i]) changed += byte != c->form.fill;
-        else if (byte != c->form.fill) fail_msg("byte %lu of %s lies between rows and was written", (unsigned long)i, name);
+        else if (byte != c->form.fill)
+            fail_msg("byte %lu of %s lies between rows and was written", (unsigned long)i, name);
     }
     assert_true(changed > 0);
     free(live);
@@ -281,7 +283,8 @@ static void outputs_with_negative_strides_stay_within_their_rows(void **state) {
     int k;
     (void)state;
     for (k = 0; k < SCENARIOS; ++k) {
-        const call_form form = {CALL_HEAD_MAJOR, 0, CALL_HEAD_MAJOR, 0, 0, 0, 2, 0, 0x5a, 0, 0, 0, CALL_GUARD_BEHIND, 0};
+        const call_form form = {CALL_HEAD_MAJOR,   0, CALL_HEAD_MAJOR, 0, 0, 0, 2, 0, 0x5a, 0, 0, 0,
+                                CALL_GUARD_BEHIND, 0};
         const call_how how = {CALL_SERIAL, 1, 1, 0, 0, 0};
         fia_report report = {FIA_OK, ""};
         const call_tensor *o;

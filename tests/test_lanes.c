@@ -32,7 +32,9 @@ static const char *running;
 
 /* Prints the first complaints of a test. */
 static void complain(const char *what, double a, double b, double c, double got, double want) {
-    if (++failures <= 20) printf("FAILED %s: %s of %.9g (%a), %.9g, %.9g gives %.9g (%a), expected %.9g (%a)\n", running, what, a, a, b, c, got, got, want, want);
+    if (++failures <= 20)
+        printf("FAILED %s: %s of %.9g (%a), %.9g, %.9g gives %.9g (%a), expected %.9g (%a)\n", running, what, a, a, b,
+               c, got, got, want, want);
 }
 
 static int same_bits(float a, float b) {
@@ -54,9 +56,10 @@ static uint64_t mix(uint64_t x) {
 
 /* Special numbers first, then any bits, then numbers of the size of scores. */
 static float number(uint64_t i) {
-    static const uint32_t special[] = {0x00000000u, 0x80000000u, 0x7f800000u, 0xff800000u, 0x7fc00000u, 0xffc12345u, 0x00000001u, 0x80000001u,
-                                       0x007fffffu, 0x00800000u, 0x80800000u, 0x7f7fffffu, 0xff7fffffu, 0x3f800000u, 0xbf800000u, 0x3f800001u,
-                                       0x4b800000u, 0x33800000u, 0x7f7ffffeu, 0xc2fc0000u};
+    static const uint32_t special[] = {0x00000000u, 0x80000000u, 0x7f800000u, 0xff800000u, 0x7fc00000u,
+                                       0xffc12345u, 0x00000001u, 0x80000001u, 0x007fffffu, 0x00800000u,
+                                       0x80800000u, 0x7f7fffffu, 0xff7fffffu, 0x3f800000u, 0xbf800000u,
+                                       0x3f800001u, 0x4b800000u, 0x33800000u, 0x7f7ffffeu, 0xc2fc0000u};
     const uint64_t x = mix(i), n = sizeof special / sizeof special[0];
     if (x % 3 == 0) return fia_bits_float_(special[(x >> 8) % n]);
     if (x % 3 == 1) return fia_bits_float_((uint32_t)(x >> 16));
@@ -75,20 +78,48 @@ enum { ROUNDS = 20000 };
 
 typedef fia_vf_ (*two_op)(fia_vf_ a, fia_vf_ b);
 
-static fia_vf_ op_add(fia_vf_ a, fia_vf_ b) { return fia_vf_add_(a, b); }
-static fia_vf_ op_sub(fia_vf_ a, fia_vf_ b) { return fia_vf_sub_(a, b); }
-static fia_vf_ op_mul(fia_vf_ a, fia_vf_ b) { return fia_vf_mul_(a, b); }
-static fia_vf_ op_div(fia_vf_ a, fia_vf_ b) { return fia_vf_div_(a, b); }
-static fia_vf_ op_max(fia_vf_ a, fia_vf_ b) { return fia_vf_max_(a, b); }
-static fia_vf_ op_min(fia_vf_ a, fia_vf_ b) { return fia_vf_min_(a, b); }
-static fia_vf_ op_copysign(fia_vf_ a, fia_vf_ b) { return fia_vf_copysign_(a, b); }
-static float c_add(float a, float b) { return a + b; }
-static float c_sub(float a, float b) { return a - b; }
-static float c_mul(float a, float b) { return a * b; }
-static float c_div(float a, float b) { return a / b; }
-static float c_max(float a, float b) { return a > b ? a : b; }
-static float c_min(float a, float b) { return a < b ? a : b; }
-static float c_copysign(float a, float b) { return fia_bits_float_((fia_float_bits_(a) & 0x7fffffffu) | (fia_float_bits_(b) & 0x80000000u)); }
+static fia_vf_ op_add(fia_vf_ a, fia_vf_ b) {
+    return fia_vf_add_(a, b);
+}
+static fia_vf_ op_sub(fia_vf_ a, fia_vf_ b) {
+    return fia_vf_sub_(a, b);
+}
+static fia_vf_ op_mul(fia_vf_ a, fia_vf_ b) {
+    return fia_vf_mul_(a, b);
+}
+static fia_vf_ op_div(fia_vf_ a, fia_vf_ b) {
+    return fia_vf_div_(a, b);
+}
+static fia_vf_ op_max(fia_vf_ a, fia_vf_ b) {
+    return fia_vf_max_(a, b);
+}
+static fia_vf_ op_min(fia_vf_ a, fia_vf_ b) {
+    return fia_vf_min_(a, b);
+}
+static fia_vf_ op_copysign(fia_vf_ a, fia_vf_ b) {
+    return fia_vf_copysign_(a, b);
+}
+static float c_add(float a, float b) {
+    return a + b;
+}
+static float c_sub(float a, float b) {
+    return a - b;
+}
+static float c_mul(float a, float b) {
+    return a * b;
+}
+static float c_div(float a, float b) {
+    return a / b;
+}
+static float c_max(float a, float b) {
+    return a > b ? a : b;
+}
+static float c_min(float a, float b) {
+    return a < b ? a : b;
+}
+static float c_copysign(float a, float b) {
+    return fia_bits_float_((fia_float_bits_(a) & 0x7fffffffu) | (fia_float_bits_(b) & 0x80000000u));
+}
 
 /* max and min of NaN: the second operand is kept if it is the NaN, else either; zeros of both signs are equal. */
 static int is_extreme(float a, float b, float got, float want) {
@@ -103,8 +134,13 @@ static void test_two_operands(void) {
         two_op op;
         float (*plain)(float, float);
         int extreme;
-    } table[] = {{"add", op_add, c_add, 0}, {"sub", op_sub, c_sub, 0}, {"mul", op_mul, c_mul, 0}, {"div", op_div, c_div, 0},
-                 {"max", op_max, c_max, 1}, {"min", op_min, c_min, 1}, {"copysign", op_copysign, c_copysign, 0}};
+    } table[] = {{"add", op_add, c_add, 0},
+                 {"sub", op_sub, c_sub, 0},
+                 {"mul", op_mul, c_mul, 0},
+                 {"div", op_div, c_div, 0},
+                 {"max", op_max, c_max, 1},
+                 {"min", op_min, c_min, 1},
+                 {"copysign", op_copysign, c_copysign, 0}};
     float a[L], b[L], got[L];
     size_t t;
     int i, k;
@@ -124,12 +160,15 @@ static void test_fma_abs_select(void) {
     float a[L], b[L], c[L], got[L];
     int i, k;
     for (i = 0; i < ROUNDS; ++i) {
-        const fia_vf_ va = vector((uint64_t)i, a), vb = vector((uint64_t)i + ROUNDS, b), vc = vector((uint64_t)i + 2 * ROUNDS, c);
-        const fia_vm_ less = fia_vf_lt_(va, vb), equal = fia_vf_eq_(va, vb), either = fia_vm_or_(less, fia_vf_eq_(va, vc));
+        const fia_vf_ va = vector((uint64_t)i, a), vb = vector((uint64_t)i + ROUNDS, b),
+                      vc = vector((uint64_t)i + 2 * ROUNDS, c);
+        const fia_vm_ less = fia_vf_lt_(va, vb), equal = fia_vf_eq_(va, vb),
+                      either = fia_vm_or_(less, fia_vf_eq_(va, vc));
         fia_vf_ pinned = va;
         int any = 0, all = 1;
         fia_vf_store_(got, fia_vf_fma_(va, vb, vc));
-        for (k = 0; k < L; ++k) check("fma", a[k], b[k], c[k], got[k], FUSED ? fmaf(a[k], b[k], c[k]) : a[k] * b[k] + c[k]);
+        for (k = 0; k < L; ++k)
+            check("fma", a[k], b[k], c[k], got[k], FUSED ? fmaf(a[k], b[k], c[k]) : a[k] * b[k] + c[k]);
         fia_vf_store_(got, fia_vf_abs_(va));
         for (k = 0; k < L; ++k) check("abs", a[k], 0, 0, got[k], fia_bits_float_(fia_float_bits_(a[k]) & 0x7fffffffu));
         fia_vf_store_(got, fia_vf_select_(less, vb, vc));
@@ -137,7 +176,8 @@ static void test_fma_abs_select(void) {
         fia_vf_store_(got, fia_vf_select_(equal, vb, vc));
         for (k = 0; k < L; ++k) check("select by eq", a[k], b[k], c[k], got[k], a[k] == b[k] ? b[k] : c[k]);
         fia_vf_store_(got, fia_vf_select_(either, vb, vc));
-        for (k = 0; k < L; ++k) check("select by or", a[k], b[k], c[k], got[k], a[k] < b[k] || a[k] == c[k] ? b[k] : c[k]);
+        for (k = 0; k < L; ++k)
+            check("select by or", a[k], b[k], c[k], got[k], a[k] < b[k] || a[k] == c[k] ? b[k] : c[k]);
         for (k = 0; k < L; ++k) any |= a[k] < b[k], all &= a[k] < b[k];
         check("any", i, 0, 0, fia_vm_any_(less) != 0, (float)any);
         check("all", i, 0, 0, fia_vm_all_(less) != 0, (float)all);
@@ -240,7 +280,8 @@ static void test_loads_and_stores(void) {
         memset(page_end - 4 * L, 0x5a, 4 * L);
         fia_vf_storen_(at, v, n);
         memcpy(got, page_end - 4 * L, 4 * L);
-        for (k = 0; k < L; ++k) check("storen", n, k, 0, got[k], k < L - n ? fia_bits_float_(0x5a5a5a5au) : a[k - (L - n)]);
+        for (k = 0; k < L; ++k)
+            check("storen", n, k, 0, got[k], k < L - n ? fia_bits_float_(0x5a5a5a5au) : a[k - (L - n)]);
     }
     for (n = 0; n < 64; ++n) { /* any alignment */
         char *at = page_end - 4 * L - n;
@@ -376,9 +417,11 @@ static void test_rounding_to_narrow_types(void) {
     for (i = 0; i < 65536; ++i) {
         for (k = 0; k < 8; ++k) x[k] = fia_bits_float_((uint32_t)i << 16 | low[k]);
         for (k = 0; k < 8; ++k) { /* around the tie above f16 value i */
-            const double here = oracle_decode(FIA_F16, &(uint16_t){(uint16_t)i}, 0), next = oracle_decode(FIA_F16, &(uint16_t){(uint16_t)(i + 1)}, 0);
+            const double here = oracle_decode(FIA_F16, &(uint16_t){(uint16_t)i}, 0),
+                         next = oracle_decode(FIA_F16, &(uint16_t){(uint16_t)(i + 1)}, 0);
             const float tie = (float)((here + next) / 2);
-            x[8 + k] = tie == tie && fabsf(tie) <= 65536 ? fia_bits_float_(fia_float_bits_(tie) + (uint32_t)(k - 4)) : 65519.996f + (float)k * 0.00390625f;
+            x[8 + k] = tie == tie && fabsf(tie) <= 65536 ? fia_bits_float_(fia_float_bits_(tie) + (uint32_t)(k - 4))
+                                                         : 65519.996f + (float)k * 0.00390625f;
         }
         for (k = 0; k < 16; k += L) narrow(x + k);
     }
@@ -464,7 +507,8 @@ static void test_tanh(void) {
     int k;
     for (i = 0; i < n; i += L) {
         for (k = 0; k < L; ++k)
-            x[k] = i % 3 == 0 ? fia_bits_float_((uint32_t)mix(i + (uint64_t)k)) : (float)(-12 + 24 * (double)(i + (uint64_t)k) / (double)n);
+            x[k] = i % 3 == 0 ? fia_bits_float_((uint32_t)mix(i + (uint64_t)k))
+                              : (float)(-12 + 24 * (double)(i + (uint64_t)k) / (double)n);
         fia_vf_store_(got, fia_vf_tanh_(fia_vf_load_(x)));
         for (k = 0; k < L; ++k) {
             if (x[k] != x[k]) check("tanh", x[k], 0, 0, got[k], NAN);
@@ -472,13 +516,15 @@ static void test_tanh(void) {
             x[k] = -x[k];
         }
         fia_vf_store_(mirrored, fia_vf_tanh_(fia_vf_load_(x)));
-        for (k = 0; k < L; ++k) if (x[k] != 0) check("tanh of the mirrored", x[k], 0, 0, mirrored[k], -got[k]);
+        for (k = 0; k < L; ++k)
+            if (x[k] != 0) check("tanh of the mirrored", x[k], 0, 0, mirrored[k], -got[k]);
     }
     printf("tanh: worst %.3f ulp at %a\n", w.error, w.at);
     if (!(w.error <= 3)) complain("tanh", w.at, 0, 0, w.error, 3);
     for (k = 0; k < L; ++k) x[k] = k % 4 == 0 ? INFINITY : k % 4 == 1 ? -INFINITY : k % 4 == 2 ? NAN : -0.0f;
     fia_vf_store_(got, fia_vf_tanh_(fia_vf_load_(x)));
-    for (k = 0; k < L; ++k) check("tanh", x[k], 0, 0, k % 4 == 3 ? -fabsf(got[k]) : got[k], k % 4 == 0 ? 1 : k % 4 == 1 ? -1 : x[k]);
+    for (k = 0; k < L; ++k)
+        check("tanh", x[k], 0, 0, k % 4 == 3 ? -fabsf(got[k]) : got[k], k % 4 == 0 ? 1 : k % 4 == 1 ? -1 : x[k]);
 }
 
 static void test_log(void) {
@@ -490,7 +536,8 @@ static void test_log(void) {
         note(&w, fabs(fia_log_((float)x) - log(x)) / (1 + fabs(log(x))), x);
     }
     for (k = -100; k <= 100; ++k) { /* beside 1 and beside the border of the reduction */
-        const float one = fia_bits_float_((uint32_t)(0x3f800000 + k)), root = fia_bits_float_((uint32_t)(0x3f3504f3 + k));
+        const float one = fia_bits_float_((uint32_t)(0x3f800000 + k)),
+                    root = fia_bits_float_((uint32_t)(0x3f3504f3 + k));
         note(&w, fabs(fia_log_(one) - log((double)one)) / (1 + fabs(log((double)one))), one);
         note(&w, fabs(fia_log_(root) - log((double)root)) / (1 + fabs(log((double)root))), root);
     }

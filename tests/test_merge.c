@@ -64,7 +64,8 @@ static void merge_shards(const call_spec *whole, int b, int n, int backwards, fl
         if (!k) continue;
         shape_of(c, &shape);
         assert_int_equal(fia_merge(&shape, (float *)(void *)into->tensor[CALL_OUT].base[0],
-                                   (float *)(void *)into->tensor[CALL_LSE].base[0], (const float *)(void *)c->tensor[CALL_OUT].base[0],
+                                   (float *)(void *)into->tensor[CALL_LSE].base[0],
+                                   (const float *)(void *)c->tensor[CALL_OUT].base[0],
                                    (const float *)(void *)c->tensor[CALL_LSE].base[0], NULL),
                          FIA_OK);
         call_free(c);
@@ -112,7 +113,8 @@ static void compare_shards(const call_spec *whole, int b, int n, int backwards, 
             double error, lse = call_get(&merged, CALL_LSE, 0, h, r, 0);
             oracle_find_sequence(&from, 0, &s);
             oracle_row(&from, &s, (int32_t)h, r, &work, want, &info);
-            error = row_error(&merged, want, call_at(&merged, CALL_OUT, 0, h, r), FIA_F32) / (info.spread > 4 ? info.spread / 4 : 1);
+            error = row_error(&merged, want, call_at(&merged, CALL_OUT, 0, h, r), FIA_F32) /
+                    (info.spread > 4 ? info.spread / 4 : 1);
             if (!info.kept) assert_true(error == 0 && lse == (double)lse_empty);
             else if (fabs(lse - info.lse) > e->lse_worst) e->lse_worst = fabs(lse - info.lse);
             e->squares += error * error;
@@ -134,7 +136,8 @@ static void merged_shards_keep_the_bound_of_one_call(void **state) {
         for (b = 0; b < spec.n; ++b)
             for (n = 1; n <= MOST_SHARDS; ++n) compare_shards(&spec, b, n, n % 2, &e);
     }
-    printf("%ld rows: rms %.3g, worst %.3g, worst LSE %.3g\n", (long)e.rows, sqrt(e.squares / (double)e.rows), e.worst, e.lse_worst);
+    printf("%ld rows: rms %.3g, worst %.3g, worst LSE %.3g\n", (long)e.rows, sqrt(e.squares / (double)e.rows), e.worst,
+           e.lse_worst);
     assert_true(e.rows >= 1000 && sqrt(e.squares / (double)e.rows) <= 2e-6 && e.worst <= 8e-6 && e.lse_worst <= 1e-5);
 }
 
@@ -168,7 +171,8 @@ static void finish_applies_sinks_and_cast_once(void **state) {
             finish.out = result.problem.out;
             finish.result = result.io.out;
             shape_of(&merged, &shape);
-            assert_int_equal(fia_merge_finish(NULL, &shape, &finish, (const float *)(void *)merged.tensor[CALL_OUT].base[0],
+            assert_int_equal(fia_merge_finish(NULL, &shape, &finish,
+                                              (const float *)(void *)merged.tensor[CALL_OUT].base[0],
                                               (const float *)(void *)merged.tensor[CALL_LSE].base[0], NULL),
                              FIA_OK);
             oracle_work_init(&work);
@@ -183,7 +187,8 @@ static void finish_applies_sinks_and_cast_once(void **state) {
                     oracle_row(&from, &s, (int32_t)h, r, &work, want, &info);
                     error = row_error(&undivided, want, row, whole.out) / (info.spread > 4 ? info.spread / 4 : 1);
                     worst = error > worst ? error : worst;
-                    if ((h != shape.heads - 1 || r != shape.rows - 1) && (unsigned char)row[whole.Dv * (int)call_size(whole.out)] != 0xa5)
+                    if ((h != shape.heads - 1 || r != shape.rows - 1) &&
+                        (unsigned char)row[whole.Dv * (int)call_size(whole.out)] != 0xa5)
                         fail_msg("a byte behind head %ld row %ld was written", (long)h, (long)r);
                 }
             oracle_work_free(&work);
@@ -243,7 +248,8 @@ static void parts_far_apart_merge_as_in_f64(void **state) {
     for (a = 0; a < 10; ++a)
         for (b = 0; b < 10; ++b) {
             float o[37], part[37], lse = lses[a];
-            double top = lses[a] > lses[b] ? lses[a] : lses[b], x = exp(lses[a] - top), y = exp(lses[b] - top), want_lse = top + log(x + y);
+            double top = lses[a] > lses[b] ? lses[a] : lses[b], x = exp(lses[a] - top), y = exp(lses[b] - top),
+                   want_lse = top + log(x + y);
             for (i = 0; i < 37; ++i) {
                 o[i] = (float)(i - 7);
                 part[i] = (float)(3 * i - 50);
@@ -251,9 +257,11 @@ static void parts_far_apart_merge_as_in_f64(void **state) {
             assert_int_equal(fia_merge(&shape, o, &lse, part, &lses[b], NULL), FIA_OK);
             for (i = 0; i < 37; ++i) {
                 const double want = ((i - 7) * x + (3 * i - 50) * y) / (x + y);
-                if (!(fabs(o[i] - want) <= 1e-5 + 1e-6 * fabs(want))) fail_msg("LSE %g and %g: %g, wanted %g", lses[a], lses[b], o[i], want);
+                if (!(fabs(o[i] - want) <= 1e-5 + 1e-6 * fabs(want)))
+                    fail_msg("LSE %g and %g: %g, wanted %g", lses[a], lses[b], o[i], want);
             }
-            if (!(fabs(lse - want_lse) <= 1e-6 + 1e-7 * fabs(want_lse))) fail_msg("LSE %g and %g: %.9g, wanted %.9g", lses[a], lses[b], lse, want_lse);
+            if (!(fabs(lse - want_lse) <= 1e-6 + 1e-7 * fabs(want_lse)))
+                fail_msg("LSE %g and %g: %.9g, wanted %.9g", lses[a], lses[b], lse, want_lse);
         }
 }
 

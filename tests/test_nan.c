@@ -107,7 +107,8 @@ static void free_clean(clean k) {
 enum { SAME, ALL_NAN, ONE_ELEMENT };
 
 /* A row against the clean one. ONE_ELEMENT: element i becomes `becomes` (NaN: any NaN), everything else stays. */
-static void check_row(const call *c, const clean *k, int b, int64_t h, int64_t r, int fate, int64_t element, double becomes) {
+static void check_row(const call *c, const clean *k, int b, int64_t h, int64_t r, int fate, int64_t element,
+                      double becomes) {
     const char *row = call_at(c, CALL_OUT, b, h, r), *lse = call_at(c, CALL_LSE, b, h, r);
     const char *was = k->out + (row - c->tensor[CALL_OUT].base[0]);
     const size_t size = call_size(c->spec.out);
@@ -123,13 +124,14 @@ static void check_row(const call *c, const clean *k, int b, int64_t h, int64_t r
     if (fate == ALL_NAN) wrong |= !isnan(got_lse) << 1;
     else wrong |= (memcmp(lse, k->lse + (lse - c->tensor[CALL_LSE].base[0]), 4) != 0) << 1;
     if (wrong)
-        fail_msg("sequence %d head %ld row %ld: %s%s wrong (fate %d); family %d, types %d %d, value in key %d", b, (long)h, (long)r,
-                 wrong & 1 ? "out " : "", wrong & 2 ? "lse" : "", fate, c->spec.pin_family, c->spec.k, c->spec.v,
-                 c->spec.value_in_key);
+        fail_msg("sequence %d head %ld row %ld: %s%s wrong (fate %d); family %d, types %d %d, value in key %d", b,
+                 (long)h, (long)r, wrong & 1 ? "out " : "", wrong & 2 ? "lse" : "", fate, c->spec.pin_family, c->spec.k,
+                 c->spec.v, c->spec.value_in_key);
 }
 
 /* Rows that keep key j of a KV head of sequence 0 have this fate, all others are as they were. */
-static int check_users(const call *c, const clean *k, int64_t kv_head, int64_t j, int fate, int64_t element, double becomes) {
+static int check_users(const call *c, const clean *k, int64_t kv_head, int64_t j, int fate, int64_t element,
+                       double becomes) {
     int64_t h, r;
     int b, users = 0;
     for (b = 0; b < c->spec.n; ++b)
@@ -245,10 +247,12 @@ static void compare_with_oracle(const call *c, const char *what) {
                 oracle_row(&from, &s, (int32_t)h, r, &work, want, &info);
                 for (i = 0; i < c->spec.Dv; ++i) {
                     const double got = call_get(c, CALL_OUT, b, h, r, i), slack = c->spec.out == FIA_F32 ? 1e-4 : 2e-2;
-                    const int same = isnan(want[i]) ? isnan(got) : isinf(want[i]) ? got == want[i] : fabs(got - want[i]) <= slack;
+                    const int same = isnan(want[i])   ? isnan(got)
+                                     : isinf(want[i]) ? got == want[i]
+                                                      : fabs(got - want[i]) <= slack;
                     if (!same)
-                        fail_msg("%s: sequence %d head %ld row %ld element %ld is %g, oracle %g", what, b, (long)h, (long)r, (long)i,
-                                 got, want[i]);
+                        fail_msg("%s: sequence %d head %ld row %ld element %ld is %g, oracle %g", what, b, (long)h,
+                                 (long)r, (long)i, got, want[i]);
                 }
             }
     }
@@ -320,7 +324,8 @@ static void check_query(const variant *v, call *c) {
             for (r = 0; r < c->spec.sequence[0].q_len; ++r) {
                 int64_t j, kept = 0;
                 for (j = 0; j < 75; ++j) kept += keeps(c, 0, h, r, j);
-                if (n % 2 == 0 || h != 2 || r != row) check_row(c, &k, 0, h, r, h == 2 && r == row && kept ? ALL_NAN : SAME, 0, 0);
+                if (n % 2 == 0 || h != 2 || r != row)
+                    check_row(c, &k, 0, h, r, h == 2 && r == row && kept ? ALL_NAN : SAME, 0, 0);
             }
         call_set(c, CALL_Q, 0, 2, row, 9, was);
     }
@@ -340,13 +345,14 @@ static void check_dropped(const variant *v, call *c) {
     const clean k = keep_clean(c, v);
     const int64_t q_len = c->spec.sequence[0].q_len;
     int64_t r, j, i, h;
-    for (r = 0; r < q_len; r += q_len > 8 ? 5 : 1)
+    for (r = 0; r<q_len; r += q_len> 8 ? 5 : 1)
         for (h = 0; h < 4; h += 3) {
             const int64_t kv_head = h / c->spec.G;
             for (j = 0; j < 75; ++j)
                 for (i = 0; i < c->spec.D && !keeps(c, 0, h, r, j); ++i) {
                     call_set(c, CALL_K, 0, kv_head, j, i, poison[(j + i) % 3]);
-                    if (i < c->spec.Dv && !v->value_in_key) call_set(c, CALL_V, 0, kv_head, j, i, poison[(j + i + r) % 3]);
+                    if (i < c->spec.Dv && !v->value_in_key)
+                        call_set(c, CALL_V, 0, kv_head, j, i, poison[(j + i + r) % 3]);
                 }
             run_variant(c, v);
             check_row(c, &k, 0, h, r, SAME, 0, 0);
@@ -433,7 +439,7 @@ static void minus_infinity_in_a_mask_drops_and_nan_is_kept(void **state) {
         for (d = 0; d < 3; ++d) {
             check_mask_entry(CALL_BIAS, dtypes[d], family, 1);
             check_mask_entry(CALL_ADDITIVE, dtypes[d], family, 1);
-            check_mask_entry(CALL_ADDITIVE, dtypes[d], family, 0); /* 0 * inf */
+            check_mask_entry(CALL_ADDITIVE, dtypes[d], family, 0);  /* 0 * inf */
             check_mask_entry(CALL_ADDITIVE, dtypes[d], family, -1); /* -1 * -inf */
         }
 }
@@ -552,7 +558,8 @@ static void check_sinks(fia_dtype dtype, int family, int modifiers) {
         check_row(&with, &k, 0, 0, r, SAME, 0, 0);
         for (i = 0; i < spec.Dv; ++i) {
             assert_true(call_get(&with, CALL_OUT, 0, 1, r, i) == 0);
-            assert_true(empty ? call_get(&with, CALL_OUT, 0, 2, r, i) == 0 : isnan(call_get(&with, CALL_OUT, 0, 2, r, i)));
+            assert_true(empty ? call_get(&with, CALL_OUT, 0, 2, r, i) == 0
+                              : isnan(call_get(&with, CALL_OUT, 0, 2, r, i)));
             if (!empty && call_get(&c, CALL_OUT, 0, 3, r, i) != 0)
                 assert_true(fabs(call_get(&with, CALL_OUT, 0, 3, r, i)) < fabs(call_get(&c, CALL_OUT, 0, 3, r, i)));
         }
