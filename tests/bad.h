@@ -23,9 +23,9 @@ enum { BAD_RULES = 64, BAD_VALUES = 64, BAD_CANARY = 0xa5 };
 /* ---- verdicts ---- */
 
 typedef struct verdict {
-    int wrong, lacks, maybe;       /* broken rules by kind; maybe: the call may be refused or not */
+    int wrong, lacks, maybe; /* broken rules by kind; maybe: the call may be refused or not */
     int n;
-    const char *names[BAD_RULES];  /* alternatives separated by '|' */
+    const char *names[BAD_RULES]; /* alternatives separated by '|' */
 } verdict;
 
 static inline void verdict_note(verdict *v, int *kind, int broken, const char *names) {
@@ -34,9 +34,15 @@ static inline void verdict_note(verdict *v, int *kind, int broken, const char *n
     if (v->n < BAD_RULES) v->names[v->n++] = names;
 }
 
-static inline void wrong_if(verdict *v, int broken, const char *names) { verdict_note(v, &v->wrong, broken, names); }
-static inline void lacks_if(verdict *v, int broken, const char *names) { verdict_note(v, &v->lacks, broken, names); }
-static inline void maybe_if(verdict *v, int broken, const char *names) { verdict_note(v, &v->maybe, broken, names); }
+static inline void wrong_if(verdict *v, int broken, const char *names) {
+    verdict_note(v, &v->wrong, broken, names);
+}
+static inline void lacks_if(verdict *v, int broken, const char *names) {
+    verdict_note(v, &v->lacks, broken, names);
+}
+static inline void maybe_if(verdict *v, int broken, const char *names) {
+    verdict_note(v, &v->maybe, broken, names);
+}
 static inline void range_rule(verdict *v, const char *name, int64_t value, int64_t low, int64_t high) {
     wrong_if(v, value < low || value > high, name);
 }
@@ -44,7 +50,7 @@ static inline void range_rule(verdict *v, const char *name, int64_t value, int64
 /* ---- failures: printed, counted, and asserted at the end of a test ---- */
 
 typedef struct bad_state {
-    const char *call, *field;      /* what is tried */
+    const char *call, *field; /* what is tried */
     char value[48];
     long refused, taken, failures; /* distinct (call, field, value) that were refused and taken */
     uint64_t seed;
@@ -61,7 +67,9 @@ static inline void bad_fail(const char *what, const fia_report *report, const ve
     printf("\n");
 }
 
-static inline int is_word(char c) { return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '_'; }
+static inline int is_word(char c) {
+    return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '_';
+}
 
 /* 1 if the text has the name as a whole word. */
 static inline int has_name(const char *text, const char *name, size_t n) {
@@ -92,14 +100,17 @@ static inline void check_sentence(const fia_report *report, const verdict *v) {
     }
     if (end - report->text >= (ptrdiff_t)sizeof(report->text) - 1) bad_fail("the text was cut", report, v);
     part = strstr(report->text, " is ");
-    if (!part || part == report->text || !strstr(part, "; ") || !strstr(part, "; ")[2]) bad_fail("not a sentence", report, v);
+    if (!part || part == report->text || !strstr(part, "; ") || !strstr(part, "; ")[2])
+        bad_fail("not a sentence", report, v);
     for (i = 0; v && i < v->n; ++i)
         if (has_any_name(report->text, v->names[i])) return;
     if (v && v->n) bad_fail("no argument of a broken rule is named", report, v);
 }
 
 /* Fills a report with what no call leaves in it. */
-static inline void soil_report(fia_report *report) { memset(report, BAD_CANARY, sizeof(*report)); }
+static inline void soil_report(fia_report *report) {
+    memset(report, BAD_CANARY, sizeof(*report));
+}
 
 /* Compares what a call said with the verdict; returns 1 if it was refused. */
 static inline int check_verdict(fia_status status, const fia_report *report, const verdict *v) {
@@ -112,7 +123,8 @@ static inline int check_verdict(fia_status status, const fia_report *report, con
     if (status != FIA_ERR_ARGUMENT && status != FIA_ERR_NOT_IN_BUILD) bad_fail("another status", report, v);
     if (!v->n) bad_fail("refused, though no rule is broken", report, v);
     else if (status == FIA_ERR_NOT_IN_BUILD && !v->lacks) bad_fail("wrong is not \"not in this build\"", report, v);
-    else if (status == FIA_ERR_ARGUMENT && !v->wrong && !v->maybe) bad_fail("\"not in this build\" is not wrong", report, v);
+    else if (status == FIA_ERR_ARGUMENT && !v->wrong && !v->maybe)
+        bad_fail("\"not in this build\" is not wrong", report, v);
     check_sentence(report, v);
     return 1;
 }
@@ -142,8 +154,16 @@ static inline void add_value(values *v, int64_t value) {
 static inline void integer_extremes(values *v, int64_t now, int bits) {
     static const int64_t small[] = {0, 1, -1, 2, 3, -2, 5, 7, 15, 33};
     static const int64_t large[] = {INT32_MAX, INT32_MIN, 1 << 16, (1 << 16) + 1, 1 << 20, (1 << 20) + 1, -(1 << 20)};
-    const int64_t wide[] = {INT64_MAX,     INT64_MIN,           INT64_MAX - 1,           INT64_MIN + 1,           INT64_C(1) << 31,
-                            INT64_C(1) << 32, (INT64_C(1) << 60) + 4, -(INT64_C(1) << 60) - 4, INT64_C(1) << 62, (INT64_C(1) << 61) / 3 * 4};
+    const int64_t wide[] = {INT64_MAX,
+                            INT64_MIN,
+                            INT64_MAX - 1,
+                            INT64_MIN + 1,
+                            INT64_C(1) << 31,
+                            INT64_C(1) << 32,
+                            (INT64_C(1) << 60) + 4,
+                            -(INT64_C(1) << 60) - 4,
+                            INT64_C(1) << 62,
+                            (INT64_C(1) << 61) / 3 * 4};
     size_t i;
     v->n = 0;
     for (i = 0; i < sizeof(small) / sizeof(small[0]); ++i) add_value(v, small[i]);
@@ -171,14 +191,17 @@ static inline void dtype_extremes(values *v) {
 
 /* Bits of floats: NaN, infinities, the largest, denormals, zeros, negatives. */
 static inline void float_extremes(values *v) {
-    static const uint32_t bits[] = {0x7fc00000u, 0xffc00001u, 0x7f800001u, 0x7f800000u, 0xff800000u, 0x7f7fffffu, 0xff7fffffu,
-                                    0x00000001u, 0x80000001u, 0x00000000u, 0x80000000u, 0x3f800000u, 0xbf800000u, 0x42280000u};
+    static const uint32_t bits[] = {0x7fc00000u, 0xffc00001u, 0x7f800001u, 0x7f800000u, 0xff800000u,
+                                    0x7f7fffffu, 0xff7fffffu, 0x00000001u, 0x80000001u, 0x00000000u,
+                                    0x80000000u, 0x3f800000u, 0xbf800000u, 0x42280000u};
     size_t i;
     v->n = 0;
     for (i = 0; i < sizeof(bits) / sizeof(bits[0]); ++i) add_value(v, (int64_t)bits[i]);
 }
 
-static inline void show_value(int64_t value) { (void)snprintf(bad.value, sizeof(bad.value), "%lld", (long long)value); }
+static inline void show_value(int64_t value) {
+    (void)snprintf(bad.value, sizeof(bad.value), "%lld", (long long)value);
+}
 
 /* ---- random numbers: splitmix64 ---- */
 
@@ -189,7 +212,9 @@ static inline uint64_t next_random(uint64_t *state) {
     return z ^ (z >> 31);
 }
 
-static inline int random_below(uint64_t *state, int n) { return (int)(next_random(state) % (uint64_t)n); }
+static inline int random_below(uint64_t *state, int n) {
+    return (int)(next_random(state) % (uint64_t)n);
+}
 
 static inline uint64_t seed_of_environment(void) {
     const char *text = getenv("SEED");

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
- * Attention calls whose content is a function of (tensor, sequence id, head, position, element), so that one computation
- * can be laid out, paged, aligned, cut and run in many ways and its bytes compared. Memory may end or begin at guard pages.
+ * Attention calls whose content is a function of (tensor, sequence id, head, position, element), so that one
+ * computation can be laid out, paged, aligned, cut and run in many ways and its bytes compared. Memory may end or begin
+ * at guard pages.
  *
  *     call c;
  *     call_make(&c, &spec, &form);          memory, content, problem, io

@@ -108,6 +108,7 @@ static void draw_lengths(test_case *c, const case_limits *limits) {
     if (case_chance(random, 4)) { /* longer than 32 chunks; the first sequence stays when others are dropped */
         int64_t grid = 32 * limits->chunk;
         if (most > grid) d->kv_len[0] = log_between(random, grid + 1, most);
+        if (most > 8 * grid && case_chance(random, 30)) d->kv_len[0] = case_between(random, 8 * grid + 1, most);
         d->q_len[0] = log_between(random, 1, 12);
     }
 }

@@ -306,7 +306,7 @@ static int judge(case_stats *stats, const options *o, const case_hook *hook, int
     wrong |= stats->long_cases < longs;
     for (i = 0; i < 5; ++i) {
         char k[2] = {(char)('0' + i), 0};
-        wrong |= word_is_too_rare(stats, "chunk rule", "k = ", k, longs / 20);
+        wrong |= word_is_too_rare(stats, "chunk rule", "k = ", k, longs == LONG_WANTED ? LONG_WANTED / 20 : 0);
     }
     wrong |= errors_are_too_large(stats, hook);
     wrong |= pairs_are_too_rare(stats, o, hook, pairs);

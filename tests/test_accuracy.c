@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * Accuracy: the rms and the worst error of at least a thousand rows for each type and family, default and exact, on normal
- * data by the table of the README, elsewhere by the error of a naive f32 program; LSE.
+ * Accuracy: the rms and the worst error of at least a thousand rows for each type and family, default and exact, on
+ * normal data by the table of the README, elsewhere by the error of a naive f32 program; LSE.
  * Error of a row: norm of the difference to the fp64 oracle on the stored values, over the norm of the oracle's row.
  */
 #define _DEFAULT_SOURCE
@@ -140,7 +140,7 @@ static double uniform(const call *c, int which, int64_t id, int64_t head, int64_
     return which <= CALL_V ? call_unit(x) : call_content(c, which, id, head, row, i);
 }
 
-/* Values within +-1000: queries and keys are scaled down, so that logits stay finite and softmax is not one key alone. */
+/* Values within +-1000: queries and keys are scaled down, so that softmax is not one key alone. */
 static double cauchy(const call *c, int which, int64_t id, int64_t head, int64_t row, int64_t i) {
     const double x = tan(3.14159265358979 * (call_unit(call_hash(which, id, head, row, i)) - 0.5));
     const double y = x > 1000 ? 1000 : x < -1000 ? -1000 : x;
@@ -200,7 +200,7 @@ static const distribution distributions[] = {
     {"subnormal keys", subnormal_keys},
 };
 
-/* Where the naive program is exact by luck, what f32 rounds at the end remains: a step at most, half of one in the mean. */
+/* Where the naive program is exact by luck, what f32 rounds at the end remains: a step at most, half in the mean. */
 static void adversarial_data_is_no_worse_than_naive(void **state) {
     const size_t n = sizeof distributions / sizeof distributions[0];
     const double step = ldexp(1, -23);

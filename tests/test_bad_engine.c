@@ -10,34 +10,60 @@
 
 /* ---- valid calls ---- */
 
-enum { B = 3, SQ = 6, SKV = 40, HQ = 4, HKV = 2, D = 16, DV = 8, DR = 8, PAGE = 8, COLUMNS = 5, PAGES = 20, PAIRS = 4000 };
+enum {
+    B = 3,
+    SQ = 6,
+    SKV = 40,
+    HQ = 4,
+    HKV = 2,
+    D = 16,
+    DV = 8,
+    DR = 8,
+    PAGE = 8,
+    COLUMNS = 5,
+    PAGES = 20,
+    PAIRS = 4000
+};
 enum { SLOT = 65536, OUT_BYTES = 8192, GUARD = 64, MAX_WORKSPACE = 1 << 22 };
 
 enum { Q_LENS, KV_LENS, Q_OFFSET, KV_OFFSET, KV_ROWS, KEY_STRIDES, ROPE_STRIDES, VALUE_STRIDES, ARRAYS };
 
-static const char *const array_names[ARRAYS] = {"q_lens",  "kv_lens",          "q_offset",              "kv_offset",
-                                                "kv_rows", "key_head_strides", "key_rope_head_strides", "value_head_strides"};
-static const size_t array_at[ARRAYS] = {offsetof(fia_io, q_lens),           offsetof(fia_io, kv_lens),
-                                        offsetof(fia_io, q_offset),         offsetof(fia_io, kv_offset),
-                                        offsetof(fia_io, kv_rows),          offsetof(fia_io, key_head_strides),
-                                        offsetof(fia_io, key_rope_head_strides), offsetof(fia_io, value_head_strides)};
+static const char *const array_names[ARRAYS] = {"q_lens",
+                                                "kv_lens",
+                                                "q_offset",
+                                                "kv_offset",
+                                                "kv_rows",
+                                                "key_head_strides",
+                                                "key_rope_head_strides",
+                                                "value_head_strides"};
+static const size_t array_at[ARRAYS] = {offsetof(fia_io, q_lens),
+                                        offsetof(fia_io, kv_lens),
+                                        offsetof(fia_io, q_offset),
+                                        offsetof(fia_io, kv_offset),
+                                        offsetof(fia_io, kv_rows),
+                                        offsetof(fia_io, key_head_strides),
+                                        offsetof(fia_io, key_rope_head_strides),
+                                        offsetof(fia_io, value_head_strides)};
 
 typedef struct engine_call {
     const char *name;
     fia_problem problem;
     fia_io io;
-    int counts[ARRAYS];                /* values that stand in an array; 0: absent */
-    int64_t room[ARRAYS][8];           /* as int64 or int32 */
+    int counts[ARRAYS];      /* values that stand in an array; 0: absent */
+    int64_t room[ARRAYS][8]; /* as int64 or int32 */
     int32_t table[B * COLUMNS];
     const void *key_bases[B], *rope_bases[B], *value_bases[B];
 } engine_call;
 
 static double inputs[24][SLOT / sizeof(double)]; /* zeros; every pointer of an io has a slot of its own */
-static double out_room[OUT_BYTES / sizeof(double)], lse_room[OUT_BYTES / sizeof(double)], workspace[MAX_WORKSPACE / sizeof(double)];
+static double out_room[OUT_BYTES / sizeof(double)], lse_room[OUT_BYTES / sizeof(double)],
+    workspace[MAX_WORKSPACE / sizeof(double)];
 static char first_out[OUT_BYTES], first_lse[OUT_BYTES]; /* what the valid call writes */
 static engine_call call;
 
-static fia_ints *array_of(fia_io *io, int a) { return (fia_ints *)(void *)((char *)io + array_at[a]); }
+static fia_ints *array_of(fia_io *io, int a) {
+    return (fia_ints *)(void *)((char *)io + array_at[a]);
+}
 
 static int64_t read_int(const fia_ints *ints, int64_t i) {
     const char *at = (const char *)ints->data + (ints->broadcast ? 0 : i * ints->stride_bytes);
@@ -217,7 +243,8 @@ static void make_pieces(engine_call *c) {
 }
 
 static void make_list(engine_call *c) {
-    static const int64_t rows[] = {40, 20, 0}, key_strides[] = {D * SKV, D * 20, 0}, value_strides[] = {DV * SKV, DV * 20, 0};
+    static const int64_t rows[] = {40, 20, 0}, key_strides[] = {D * SKV, D * 20, 0},
+                         value_strides[] = {DV * SKV, DV * 20, 0};
     int b;
     begin_call(c, "list");
     c->problem.keys = FIA_KEYS_LIST;
@@ -305,7 +332,8 @@ static void make_latent(engine_call *c) {
     give_array(c, KV_LENS, FIA_I64, B, kv_each);
 }
 
-static void set_scale(fia_scale_view *view, fia_dtype t, int place, int64_t sequence, int64_t head, int64_t token, int64_t channel) {
+static void set_scale(fia_scale_view *view, fia_dtype t, int place, int64_t sequence, int64_t head, int64_t token,
+                      int64_t channel) {
     const int64_t e = type_bytes(t);
     view->dtype = t;
     view->place = place;
@@ -357,9 +385,9 @@ static void make_decode(engine_call *c) {
     give_array(c, KV_LENS, FIA_I64, 1, kv_each);
 }
 
-static void (*const makers[])(engine_call *) = {make_padded, make_whole,     make_packed, make_cumulative, make_paged,
-                                                make_paged_window, make_pieces, make_list, make_list_rope,  make_masks,
-                                                make_latent, make_scaled,    make_paged_scales, make_decode};
+static void (*const makers[])(engine_call *) = {
+    make_padded, make_whole,     make_packed, make_cumulative, make_paged,  make_paged_window, make_pieces,
+    make_list,   make_list_rope, make_masks,  make_latent,     make_scaled, make_paged_scales, make_decode};
 enum { CALLS = (int)(sizeof(makers) / sizeof(makers[0])) };
 
 /* ---- rules of a problem ---- */
@@ -368,12 +396,18 @@ typedef struct view_names {
     const char *dtype, *pieces, *sequence, *head, *row, *piece, *params;
 } view_names;
 
-#define VIEW_NAMES(v) {v ".dtype", v ".piece_elements", v ".sequence_bytes", v ".head_bytes", v ".row_bytes", v ".piece_bytes", v ".params"}
+#define VIEW_NAMES(v)                                                                                                  \
+    {                                                                                                                  \
+        v ".dtype", v ".piece_elements", v ".sequence_bytes", v ".head_bytes", v ".row_bytes", v ".piece_bytes",       \
+            v ".params"                                                                                                \
+    }
 
-static void view_rules(verdict *v, const view_names *name, const fia_view *view, int64_t outer, int64_t heads, int64_t rows,
-                       int32_t elements, int key) {
-    const int64_t e = view->dtype == FIA_BOOL || view->dtype == FIA_I8 || view->dtype == FIA_U8 ? 0 : type_bytes(view->dtype);
-    const int known = view->dtype == FIA_I8 || (view->dtype >= FIA_I4 && view->dtype <= FIA_HIF8) || view->dtype >= FIA_DTYPE_USER;
+static void view_rules(verdict *v, const view_names *name, const fia_view *view, int64_t outer, int64_t heads,
+                       int64_t rows, int32_t elements, int key) {
+    const int64_t e =
+        view->dtype == FIA_BOOL || view->dtype == FIA_I8 || view->dtype == FIA_U8 ? 0 : type_bytes(view->dtype);
+    const int known =
+        view->dtype == FIA_I8 || (view->dtype >= FIA_I4 && view->dtype <= FIA_HIF8) || view->dtype >= FIA_DTYPE_USER;
     size_t i;
     lacks_if(v, !e && known, name->dtype);
     wrong_if(v, !e && !known, name->dtype);
@@ -386,7 +420,8 @@ static void view_rules(verdict *v, const view_names *name, const fia_view *view,
     for (i = 0; i < sizeof(view->params); ++i) wrong_if(v, view->params[i] != 0, name->params);
 }
 
-static void mask_rules(verdict *v, const char *dtype, const char *const name[6], const fia_mask_view *m, const fia_problem *p, int drop) {
+static void mask_rules(verdict *v, const char *dtype, const char *const name[6], const fia_mask_view *m,
+                       const fia_problem *p, int drop) {
     const int is_float = m->dtype == FIA_F32 || m->dtype == FIA_F16 || m->dtype == FIA_BF16;
     const int64_t e = type_bytes(m->dtype);
     wrong_if(v, m->reserved != 0, name[2]);
@@ -407,11 +442,15 @@ typedef struct scale_rule {
     char of; /* q, k, v, o */
 } scale_rule;
 
-#define SCALE_RULE(f, of) \
-    {#f, #f ".place", #f ".sequence_bytes", #f ".head_bytes", #f ".token_bytes", #f ".channel_bytes", offsetof(fia_problem, f), of}
+#define SCALE_RULE(f, of)                                                                                              \
+    {                                                                                                                  \
+#f, #f ".place", #f ".sequence_bytes", #f ".head_bytes", #f ".token_bytes", #f ".channel_bytes",               \
+            offsetof(fia_problem, f), of                                                                               \
+    }
 
-static const scale_rule scale_table[] = {SCALE_RULE(query_scale, 'q'),  SCALE_RULE(key_scale, 'k'),    SCALE_RULE(key_offset, 'k'),
-                                         SCALE_RULE(value_scale, 'v'),  SCALE_RULE(value_offset, 'v'), SCALE_RULE(out_scale, 'o'),
+static const scale_rule scale_table[] = {SCALE_RULE(query_scale, 'q'),  SCALE_RULE(key_scale, 'k'),
+                                         SCALE_RULE(key_offset, 'k'),   SCALE_RULE(value_scale, 'v'),
+                                         SCALE_RULE(value_offset, 'v'), SCALE_RULE(out_scale, 'o'),
                                          SCALE_RULE(out_offset, 'o')};
 
 static void scale_rules(verdict *v, const scale_rule *r, const fia_problem *p) {
@@ -422,15 +461,22 @@ static void scale_rules(verdict *v, const scale_rule *r, const fia_problem *p) {
     if (s->dtype == FIA_NONE) return;
     wrong_if(v, e != 4 && s->dtype != FIA_F16 && s->dtype != FIA_BF16, r->dtype);
     if (e != 4 && s->dtype != FIA_F16 && s->dtype != FIA_BF16) return;
-    wrong_if(v, s->place < 0 || s->place > 2 || (paged && (!key || p->keys != FIA_KEYS_PAGED)) || (s->place && !key), r->place);
+    wrong_if(v, s->place < 0 || s->place > 2 || (paged && (!key || p->keys != FIA_KEYS_PAGED)) || (s->place && !key),
+             r->place);
     wrong_if(v, s->token_bytes != 0 && (s->channel_bytes != 0 || r->of == 'o'), r->token);
     wrong_if(v, s->channel_bytes != 0 && query, r->channel);
     wrong_if(v, s->sequence_bytes != 0 && r->of == 'o', r->sequence);
-    wrong_if(v, s->sequence_bytes % e || too_far(s->sequence_bytes, paged ? p->n_pages : packed ? 1 : p->n_sequences), r->sequence);
+    wrong_if(v,
+             s->sequence_bytes % e || too_far(s->sequence_bytes, paged    ? p->n_pages
+                                                                 : packed ? 1
+                                                                          : p->n_sequences),
+             r->sequence);
     wrong_if(v, s->head_bytes % e || too_far(s->head_bytes, key ? p->n_kv_heads : p->n_q_heads), r->head);
-    wrong_if(v, s->token_bytes % e || too_far(s->token_bytes, paged    ? p->page_size
-                                                              : packed ? (query ? p->total_q : p->total_kv)
-                                                                       : (query ? p->max_q_len : p->max_kv_len)), r->token);
+    wrong_if(v,
+             s->token_bytes % e || too_far(s->token_bytes, paged    ? p->page_size
+                                                           : packed ? (query ? p->total_q : p->total_kv)
+                                                                    : (query ? p->max_q_len : p->max_kv_len)),
+             r->token);
     wrong_if(v, s->channel_bytes % e || too_far(s->channel_bytes, r->of == 'k' ? p->dim : p->value_dim), r->channel);
     wrong_if(v, p->value_in_key && r->of == 'v', r->dtype);
 }
@@ -486,7 +532,8 @@ static void key_form_rules(verdict *v, const fia_problem *p) {
     range_rule(v, "page_size", p->page_size, 1, BAD_SPAN);
     range_rule(v, "n_pages", p->n_pages, 0, INT32_MAX);
     range_rule(v, "table_columns", p->table_columns, 0, BAD_SPAN);
-    wrong_if(v, p->table_columns > 0 && p->n_sequences > 0 && p->table_columns > BAD_SPAN / 4 / p->n_sequences, "table_columns");
+    wrong_if(v, p->table_columns > 0 && p->n_sequences > 0 && p->table_columns > BAD_SPAN / 4 / p->n_sequences,
+             "table_columns");
     if (p->page_size > 0 && p->table_columns >= 0 && p->table_columns <= INT64_MAX / p->page_size)
         wrong_if(v, p->max_kv_len > p->table_columns * p->page_size, "max_kv_len");
 }
@@ -514,10 +561,12 @@ static void output_rules(verdict *v, const fia_problem *p) {
 static void problem_rules(verdict *v, const fia_problem *p, const fia_plan *base) {
     static const view_names names[6] = {VIEW_NAMES("query"), VIEW_NAMES("key"),        VIEW_NAMES("out"),
                                         VIEW_NAMES("value"), VIEW_NAMES("query_rope"), VIEW_NAMES("key_rope")};
-    static const char *const bias[6] = {"bias.rows", "bias.keys", "bias.reserved", "bias.sequence_bytes", "bias.head_bytes", "bias.row_bytes"};
-    static const char *const add[6] = {"additive_mask.rows", "additive_mask.keys", "additive_mask.reserved",
-                                       "additive_mask.sequence_bytes", "additive_mask.head_bytes", "additive_mask.row_bytes"};
-    static const char *const drop[6] = {"drop_mask.rows", "drop_mask.keys", "drop_mask.reserved",
+    static const char *const bias[6] = {"bias.rows",           "bias.keys",       "bias.reserved",
+                                        "bias.sequence_bytes", "bias.head_bytes", "bias.row_bytes"};
+    static const char *const add[6] = {"additive_mask.rows",       "additive_mask.keys",
+                                       "additive_mask.reserved",   "additive_mask.sequence_bytes",
+                                       "additive_mask.head_bytes", "additive_mask.row_bytes"};
+    static const char *const drop[6] = {"drop_mask.rows",           "drop_mask.keys",       "drop_mask.reserved",
                                         "drop_mask.sequence_bytes", "drop_mask.head_bytes", "drop_mask.row_bytes"};
     const fia_dtype small[3] = {p->mask_factor, p->alibi_slopes, p->sinks};
     static const char *const small_names[3] = {"mask_factor", "alibi_slopes", "sinks"};
@@ -540,7 +589,8 @@ static void problem_rules(verdict *v, const fia_problem *p, const fia_plan *base
     mask_rules(v, "additive_mask", add, &p->additive_mask, p, 0);
     mask_rules(v, "drop_mask", drop, &p->drop_mask, p, 1);
     for (i = 0; i < 3; ++i)
-        wrong_if(v, small[i] != FIA_NONE && small[i] != FIA_F32 && small[i] != FIA_F16 && small[i] != FIA_BF16, small_names[i]);
+        wrong_if(v, small[i] != FIA_NONE && small[i] != FIA_F32 && small[i] != FIA_F16 && small[i] != FIA_BF16,
+                 small_names[i]);
     wrong_if(v, p->mask_factor != FIA_NONE && p->additive_mask.dtype == FIA_NONE, "mask_factor");
     for (i = 0; i < sizeof(scale_table) / sizeof(scale_table[0]); ++i) scale_rules(v, &scale_table[i], p);
     kernel_rules(v, p, base);
@@ -556,27 +606,75 @@ typedef struct field {
     field_kind kind;
 } field;
 
-#define FIELD(f, kind) {#f, offsetof(fia_problem, f), kind}
-#define VIEW_FIELDS(v) FIELD(v.dtype, DTYPE), FIELD(v.piece_elements, INT32), FIELD(v.sequence_bytes, INT64), FIELD(v.head_bytes, INT64), \
-    FIELD(v.row_bytes, INT64), FIELD(v.piece_bytes, INT64), FIELD(v.params[0], BYTE), FIELD(v.params[63], BYTE)
-#define MASK_FIELDS(m) FIELD(m.dtype, DTYPE), FIELD(m.reserved, INT32), FIELD(m.rows, INT64), FIELD(m.keys, INT64), \
-    FIELD(m.sequence_bytes, INT64), FIELD(m.head_bytes, INT64), FIELD(m.row_bytes, INT64)
-#define SCALE_FIELDS(s) FIELD(s.dtype, DTYPE), FIELD(s.place, INT32), FIELD(s.sequence_bytes, INT64), FIELD(s.head_bytes, INT64), \
-    FIELD(s.token_bytes, INT64), FIELD(s.channel_bytes, INT64)
+#define FIELD(f, kind)                                                                                                 \
+    { #f, offsetof(fia_problem, f), kind }
+#define VIEW_FIELDS(v)                                                                                                 \
+    FIELD(v.dtype, DTYPE), FIELD(v.piece_elements, INT32), FIELD(v.sequence_bytes, INT64), FIELD(v.head_bytes, INT64), \
+        FIELD(v.row_bytes, INT64), FIELD(v.piece_bytes, INT64), FIELD(v.params[0], BYTE), FIELD(v.params[63], BYTE)
+#define MASK_FIELDS(m)                                                                                                 \
+    FIELD(m.dtype, DTYPE), FIELD(m.reserved, INT32), FIELD(m.rows, INT64), FIELD(m.keys, INT64),                       \
+        FIELD(m.sequence_bytes, INT64), FIELD(m.head_bytes, INT64), FIELD(m.row_bytes, INT64)
+#define SCALE_FIELDS(s)                                                                                                \
+    FIELD(s.dtype, DTYPE), FIELD(s.place, INT32), FIELD(s.sequence_bytes, INT64), FIELD(s.head_bytes, INT64),          \
+        FIELD(s.token_bytes, INT64), FIELD(s.channel_bytes, INT64)
 
-static const field fields[] = {
-    FIELD(n_sequences, INT64), FIELD(max_q_len, INT64), FIELD(max_kv_len, INT64), FIELD(total_q, INT64), FIELD(total_kv, INT64),
-    FIELD(n_q_heads, INT32), FIELD(n_kv_heads, INT32), FIELD(dim, INT32), FIELD(rope_dim, INT32), FIELD(value_dim, INT32),
-    FIELD(value_in_key, INT32), VIEW_FIELDS(query), VIEW_FIELDS(query_rope), VIEW_FIELDS(key), VIEW_FIELDS(key_rope),
-    VIEW_FIELDS(value), VIEW_FIELDS(out), FIELD(q_packed, INT32), FIELD(kv_packed, INT32), FIELD(q_lengths, INT32),
-    FIELD(kv_lengths, INT32), FIELD(keys, INT32), FIELD(pin_family, INT32), FIELD(page_size, INT64), FIELD(n_pages, INT64),
-    FIELD(table_columns, INT64), FIELD(keys_params[0], BYTE), FIELD(keys_params[63], BYTE), FIELD(scale, FLOAT), FIELD(softcap, FLOAT),
-    FIELD(causal, INT32), FIELD(align, INT32), FIELD(bias_before_scale, INT32), FIELD(window_left, INT64), FIELD(window_right, INT64),
-    MASK_FIELDS(bias), MASK_FIELDS(additive_mask), MASK_FIELDS(drop_mask), FIELD(mask_factor, DTYPE), FIELD(alibi_slopes, DTYPE),
-    FIELD(sinks, DTYPE), FIELD(want_lse, INT32), FIELD(lse_empty, FLOAT), FIELD(fill_padding, INT32), FIELD(lse_sequence_bytes, INT64),
-    FIELD(lse_head_bytes, INT64), FIELD(lse_row_bytes, INT64), SCALE_FIELDS(query_scale), SCALE_FIELDS(key_scale),
-    SCALE_FIELDS(key_offset), SCALE_FIELDS(value_scale), SCALE_FIELDS(value_offset), SCALE_FIELDS(out_scale), SCALE_FIELDS(out_offset),
-    FIELD(exact, INT32), FIELD(reserved, INT32), FIELD(pin_chunk, INT64)};
+static const field fields[] = {FIELD(n_sequences, INT64),
+                               FIELD(max_q_len, INT64),
+                               FIELD(max_kv_len, INT64),
+                               FIELD(total_q, INT64),
+                               FIELD(total_kv, INT64),
+                               FIELD(n_q_heads, INT32),
+                               FIELD(n_kv_heads, INT32),
+                               FIELD(dim, INT32),
+                               FIELD(rope_dim, INT32),
+                               FIELD(value_dim, INT32),
+                               FIELD(value_in_key, INT32),
+                               VIEW_FIELDS(query),
+                               VIEW_FIELDS(query_rope),
+                               VIEW_FIELDS(key),
+                               VIEW_FIELDS(key_rope),
+                               VIEW_FIELDS(value),
+                               VIEW_FIELDS(out),
+                               FIELD(q_packed, INT32),
+                               FIELD(kv_packed, INT32),
+                               FIELD(q_lengths, INT32),
+                               FIELD(kv_lengths, INT32),
+                               FIELD(keys, INT32),
+                               FIELD(pin_family, INT32),
+                               FIELD(page_size, INT64),
+                               FIELD(n_pages, INT64),
+                               FIELD(table_columns, INT64),
+                               FIELD(keys_params[0], BYTE),
+                               FIELD(keys_params[63], BYTE),
+                               FIELD(scale, FLOAT),
+                               FIELD(softcap, FLOAT),
+                               FIELD(causal, INT32),
+                               FIELD(align, INT32),
+                               FIELD(bias_before_scale, INT32),
+                               FIELD(window_left, INT64),
+                               FIELD(window_right, INT64),
+                               MASK_FIELDS(bias),
+                               MASK_FIELDS(additive_mask),
+                               MASK_FIELDS(drop_mask),
+                               FIELD(mask_factor, DTYPE),
+                               FIELD(alibi_slopes, DTYPE),
+                               FIELD(sinks, DTYPE),
+                               FIELD(want_lse, INT32),
+                               FIELD(lse_empty, FLOAT),
+                               FIELD(fill_padding, INT32),
+                               FIELD(lse_sequence_bytes, INT64),
+                               FIELD(lse_head_bytes, INT64),
+                               FIELD(lse_row_bytes, INT64),
+                               SCALE_FIELDS(query_scale),
+                               SCALE_FIELDS(key_scale),
+                               SCALE_FIELDS(key_offset),
+                               SCALE_FIELDS(value_scale),
+                               SCALE_FIELDS(value_offset),
+                               SCALE_FIELDS(out_scale),
+                               SCALE_FIELDS(out_offset),
+                               FIELD(exact, INT32),
+                               FIELD(reserved, INT32),
+                               FIELD(pin_chunk, INT64)};
 enum { FIELDS = (int)(sizeof(fields) / sizeof(fields[0])) };
 
 static int64_t get_field(const void *base, const field *f) {
@@ -651,11 +749,14 @@ static void plan_and_run(int which, fia_plan *plan) {
     memcpy(first_lse, lse_room, sizeof(lse_room));
 }
 
-static int begins(const char *text, const char *with) { return strncmp(text, with, strlen(with)) == 0; }
+static int begins(const char *text, const char *with) {
+    return strncmp(text, with, strlen(with)) == 0;
+}
 
 /* Fields that this call has no use for: any value that is taken must change nothing. */
 static int is_unused(const fia_problem *p, const char *name) {
-    static const char *const sequences[] = {"query.sequence_bytes", "query_rope.sequence_bytes", "out.sequence_bytes", "lse_sequence_bytes"};
+    static const char *const sequences[] = {"query.sequence_bytes", "query_rope.sequence_bytes", "out.sequence_bytes",
+                                            "lse_sequence_bytes"};
     const char *dot = strchr(name, '.');
     size_t i;
     if (p->q_packed)
@@ -666,7 +767,8 @@ static int is_unused(const fia_problem *p, const char *name) {
     if (strcmp(name, "page_size") == 0 || strcmp(name, "n_pages") == 0 || strcmp(name, "table_columns") == 0)
         return p->keys != FIA_KEYS_PAGED;
     if (begins(name, "key.sequence") || begins(name, "value.sequence") || begins(name, "key_rope.sequence"))
-        return p->kv_packed || p->keys == FIA_KEYS_LIST || (begins(name, "value") ? p->value_in_key : begins(name, "key_rope") && !p->rope_dim);
+        return p->kv_packed || p->keys == FIA_KEYS_LIST ||
+               (begins(name, "value") ? p->value_in_key : begins(name, "key_rope") && !p->rope_dim);
     if (begins(name, "value.") && p->value_in_key) return 1;
     if (begins(name, "query_rope.") || begins(name, "key_rope.")) return !p->rope_dim;
     if (begins(name, "bias.") && strcmp(name, "bias.dtype") != 0) return p->bias.dtype == FIA_NONE;
@@ -696,12 +798,14 @@ static void check_value(const fia_report *report, const field *f, int64_t value)
     const size_t n = strcspn(f->name, "[");
     if (f->kind == FLOAT || strncmp(report->text, f->name, n) != 0 || strncmp(report->text + n, " is ", 4) != 0) return;
     if (strncmp(report->text + n, " is given; ", 11) == 0) return;
-    if (f->kind == DTYPE && value >= 0 && value <= FIA_HIF8) (void)snprintf(want, sizeof(want), " is %s; ", fia_dtype_text((fia_dtype)value));
+    if (f->kind == DTYPE && value >= 0 && value <= FIA_HIF8)
+        (void)snprintf(want, sizeof(want), " is %s; ", fia_dtype_text((fia_dtype)value));
     else (void)snprintf(want, sizeof(want), " is %lld; ", (long long)value);
     if (strncmp(report->text + n, want, strlen(want)) != 0) bad_fail("its value is not in the text", report, NULL);
 }
 
-static int try_problem(const fia_problem *p, int workers, const fia_plan *base, verdict *v, fia_plan *plan, fia_report *report) {
+static int try_problem(const fia_problem *p, int workers, const fia_plan *base, verdict *v, fia_plan *plan,
+                       fia_report *report) {
     fia_status status;
     problem_rules(v, p, base);
     range_rule(v, "max_workers", workers, 1, 4096);
@@ -762,7 +866,8 @@ static void pairs_of_fields_of_a_problem(void **state) {
                 set_field(&p, f[k], list.at[random_below(&random, list.n)]);
             }
             (void)snprintf(name, sizeof(name), "%s and %s", f[0]->name, f[1]->name);
-            (void)snprintf(bad.value, sizeof(bad.value), "%lld, %lld", (long long)get_field(&p, f[0]), (long long)get_field(&p, f[1]));
+            (void)snprintf(bad.value, sizeof(bad.value), "%lld, %lld", (long long)get_field(&p, f[0]),
+                           (long long)get_field(&p, f[1]));
             bad.field = name;
             (void)try_problem(&p, 2, &base, &v, &plan, &report);
         }
@@ -801,19 +906,23 @@ typedef struct io_pointer {
     size_t at;
 } io_pointer;
 
-#define POINTER(f) {#f, offsetof(fia_io, f)}
+#define POINTER(f)                                                                                                     \
+    { #f, offsetof(fia_io, f) }
 static const io_pointer pointers[] = {
-    POINTER(query), POINTER(query_rope), POINTER(key), POINTER(key_rope), POINTER(value), POINTER(key_list), POINTER(key_rope_list),
-    POINTER(value_list), POINTER(out), POINTER(lse), POINTER(block_table), POINTER(keys_data), POINTER(bias), POINTER(additive_mask),
-    POINTER(drop_mask), POINTER(mask_factor), POINTER(alibi_slopes), POINTER(sinks), POINTER(query_scale), POINTER(key_scale),
-    POINTER(key_offset), POINTER(value_scale), POINTER(value_offset), POINTER(out_scale), POINTER(out_offset), POINTER(stream)};
+    POINTER(query),       POINTER(query_rope),    POINTER(key),          POINTER(key_rope),      POINTER(value),
+    POINTER(key_list),    POINTER(key_rope_list), POINTER(value_list),   POINTER(out),           POINTER(lse),
+    POINTER(block_table), POINTER(keys_data),     POINTER(bias),         POINTER(additive_mask), POINTER(drop_mask),
+    POINTER(mask_factor), POINTER(alibi_slopes),  POINTER(sinks),        POINTER(query_scale),   POINTER(key_scale),
+    POINTER(key_offset),  POINTER(value_scale),   POINTER(value_offset), POINTER(out_scale),     POINTER(out_offset),
+    POINTER(stream)};
 
 typedef struct span {
     int64_t q_len, kv_len, q_pos, kv_pos;
 } span;
 
 /* Length of sequence i out of its array; running sums also say where it begins. */
-static int64_t length_rule(verdict *v, const char *name, const fia_ints *ints, int form, int64_t i, int64_t longest, int64_t *start) {
+static int64_t length_rule(verdict *v, const char *name, const fia_ints *ints, int form, int64_t i, int64_t longest,
+                           int64_t *start) {
     int64_t before, end;
     if (!ints->data) return longest;
     if (form == FIA_LENGTHS_EACH) return read_int(ints, i);
@@ -824,7 +933,8 @@ static int64_t length_rule(verdict *v, const char *name, const fia_ints *ints, i
     return before < 0 || end < before ? -1 : end - before;
 }
 
-static void length_limits(verdict *v, const char *name, int64_t length, int64_t longest, int64_t start, int64_t total, int packed) {
+static void length_limits(verdict *v, const char *name, int64_t length, int64_t longest, int64_t start, int64_t total,
+                          int packed) {
     wrong_if(v, length < 0 || length > longest, name);
     wrong_if(v, packed && length >= 0 && length <= longest && (start > total || length > total - start), name);
 }
@@ -885,7 +995,9 @@ static void address_rule(verdict *v, const char *name, const void *data, int pla
     wrong_if(v, (data && !planned) || (!data && needed) || (data && (uintptr_t)data % (uintptr_t)unit), name);
 }
 
-static int64_t unit_of(fia_dtype t) { return type_bytes(t) ? type_bytes(t) : 1; }
+static int64_t unit_of(fia_dtype t) {
+    return type_bytes(t) ? type_bytes(t) : 1;
+}
 
 /* Rows that a run writes: of its own sequences, as many as its longest query has, or all there is room for. */
 static void written_rules(verdict *v, const engine_call *c, int64_t q_rows) {
@@ -894,7 +1006,8 @@ static void written_rules(verdict *v, const engine_call *c, int64_t q_rows) {
     const int64_t count[3] = {p->q_packed ? 1 : c->io.n_sequences, p->n_q_heads, rows};
     const int64_t out[3] = {p->out.sequence_bytes, p->out.head_bytes, p->out.row_bytes};
     const int64_t lse[3] = {p->lse_sequence_bytes, p->lse_head_bytes, p->lse_row_bytes};
-    wrong_if(v, rows_overlap(type_bytes(p->out.dtype) * p->value_dim, out, count), "out.sequence_bytes|out.head_bytes|out.row_bytes");
+    wrong_if(v, rows_overlap(type_bytes(p->out.dtype) * p->value_dim, out, count),
+             "out.sequence_bytes|out.head_bytes|out.row_bytes");
     wrong_if(v, p->want_lse && rows_overlap(4, lse, count), "lse_sequence_bytes|lse_head_bytes|lse_row_bytes");
 }
 
@@ -906,12 +1019,18 @@ static void address_rules(verdict *v, const engine_call *c, int rows, int writes
         const char *name;
         const void *data;
         fia_dtype dtype;
-    } term[] = {{"bias", io->bias, p->bias.dtype}, {"additive_mask", io->additive_mask, p->additive_mask.dtype},
-                {"drop_mask", io->drop_mask, p->drop_mask.dtype}, {"mask_factor", io->mask_factor, p->mask_factor},
-                {"alibi_slopes", io->alibi_slopes, p->alibi_slopes}, {"sinks", io->sinks, p->sinks},
-                {"query_scale", io->query_scale, p->query_scale.dtype}, {"key_scale", io->key_scale, p->key_scale.dtype},
-                {"key_offset", io->key_offset, p->key_offset.dtype}, {"value_scale", io->value_scale, p->value_scale.dtype},
-                {"value_offset", io->value_offset, p->value_offset.dtype}, {"out_scale", io->out_scale, p->out_scale.dtype},
+    } term[] = {{"bias", io->bias, p->bias.dtype},
+                {"additive_mask", io->additive_mask, p->additive_mask.dtype},
+                {"drop_mask", io->drop_mask, p->drop_mask.dtype},
+                {"mask_factor", io->mask_factor, p->mask_factor},
+                {"alibi_slopes", io->alibi_slopes, p->alibi_slopes},
+                {"sinks", io->sinks, p->sinks},
+                {"query_scale", io->query_scale, p->query_scale.dtype},
+                {"key_scale", io->key_scale, p->key_scale.dtype},
+                {"key_offset", io->key_offset, p->key_offset.dtype},
+                {"value_scale", io->value_scale, p->value_scale.dtype},
+                {"value_offset", io->value_offset, p->value_offset.dtype},
+                {"out_scale", io->out_scale, p->out_scale.dtype},
                 {"out_offset", io->out_offset, p->out_offset.dtype}};
     size_t i;
     address_rule(v, "query", io->query, 1, rows, unit_of(p->query.dtype));
@@ -927,8 +1046,10 @@ static void address_rules(verdict *v, const engine_call *c, int rows, int writes
     address_rule(v, "block_table", io->block_table, p->keys == FIA_KEYS_PAGED, keys && p->keys == FIA_KEYS_PAGED, 4);
     address_rule(v, "keys_data", io->keys_data, 0, 0, 1);
     for (i = 0; i < sizeof(term) / sizeof(term[0]); ++i)
-        address_rule(v, term[i].name, term[i].data, term[i].dtype != FIA_NONE, keys && term[i].dtype != FIA_NONE, unit_of(term[i].dtype));
-    for (i = 0; i < sizeof(pointers) / sizeof(pointers[0]) && writes; ++i) { /* an output in the place of something else */
+        address_rule(v, term[i].name, term[i].data, term[i].dtype != FIA_NONE, keys && term[i].dtype != FIA_NONE,
+                     unit_of(term[i].dtype));
+    for (i = 0; i < sizeof(pointers) / sizeof(pointers[0]) && writes;
+         ++i) { /* an output in the place of something else */
         const char *other;
         memcpy(&other, (const char *)io + pointers[i].at, sizeof(other));
         if (!other || begins(pointers[i].name, "stream")) continue;
@@ -945,9 +1066,10 @@ static void base_rules(verdict *v, const engine_call *c, int64_t b) {
         const void *list;
         const fia_ints *strides;
         fia_dtype dtype;
-    } stream[3] = {{"key_list", "key_head_strides", io->key_list, &io->key_head_strides, p->key.dtype},
-                   {"key_rope_list", "key_rope_head_strides", io->key_rope_list, &io->key_rope_head_strides, p->key_rope.dtype},
-                   {"value_list", "value_head_strides", io->value_list, &io->value_head_strides, p->value.dtype}};
+    } stream[3] = {
+        {"key_list", "key_head_strides", io->key_list, &io->key_head_strides, p->key.dtype},
+        {"key_rope_list", "key_rope_head_strides", io->key_rope_list, &io->key_rope_head_strides, p->key_rope.dtype},
+        {"value_list", "value_head_strides", io->value_list, &io->value_head_strides, p->value.dtype}};
     int i;
     for (i = 0; i < 3; ++i) {
         const char *base;
@@ -955,7 +1077,8 @@ static void base_rules(verdict *v, const engine_call *c, int64_t b) {
         memcpy(&base, (const char *)stream[i].list + b * io->list_bytes, sizeof(base));
         wrong_if(v, !base || (uintptr_t)base % (uintptr_t)unit_of(stream[i].dtype), stream[i].name);
         if (stream[i].strides->data)
-            wrong_if(v, too_far(read_int(stream[i].strides, b), unit_of(stream[i].dtype) * (p->n_kv_heads - 1) + 1), stream[i].strides_name);
+            wrong_if(v, too_far(read_int(stream[i].strides, b), unit_of(stream[i].dtype) * (p->n_kv_heads - 1) + 1),
+                     stream[i].strides_name);
     }
 }
 
@@ -970,8 +1093,10 @@ static void array_rules(verdict *v, const engine_call *c) {
         wrong_if(v, !ints->data && form != FIA_LENGTHS_EACH && c->io.n_sequences > 0, array_names[a]);
         if (!ints->data) continue;
         wrong_if(v, ints->dtype != FIA_I32 && ints->dtype != FIA_I64, array_names[a]);
-        wrong_if(v, ints->broadcast < 0 || ints->broadcast > 1 || (ints->broadcast && form != FIA_LENGTHS_EACH), array_names[a]);
-        wrong_if(v, !ints->broadcast && too_far(ints->stride_bytes, c->io.n_sequences + (form == FIA_LENGTHS_STARTS)), array_names[a]);
+        wrong_if(v, ints->broadcast < 0 || ints->broadcast > 1 || (ints->broadcast && form != FIA_LENGTHS_EACH),
+                 array_names[a]);
+        wrong_if(v, !ints->broadcast && too_far(ints->stride_bytes, c->io.n_sequences + (form == FIA_LENGTHS_STARTS)),
+                 array_names[a]);
         wrong_if(v, a >= KV_ROWS && !list, array_names[a]);
         wrong_if(v, a == ROPE_STRIDES && !p->rope_dim, array_names[a]);
         wrong_if(v, a == VALUE_STRIDES && p->value_in_key, array_names[a]);
@@ -1119,7 +1244,8 @@ static void sweep_elements(const fia_plan *plan) {
 
 /* Arrays themselves: absent, given, of another type, stride or broadcast. */
 static void sweep_arrays(const fia_plan *plan) {
-    static const int64_t strides[] = {0, 4, INT64_MAX, INT64_MIN, INT64_MAX / 2, INT64_MIN / 2, (INT64_C(1) << 60) + 8, -(INT64_C(1) << 60) - 8};
+    static const int64_t strides[] = {
+        0, 4, INT64_MAX, INT64_MIN, INT64_MAX / 2, INT64_MIN / 2, (INT64_C(1) << 60) + 8, -(INT64_C(1) << 60) - 8};
     static const int64_t other[] = {1, -1, 2, INT32_MAX, INT32_MIN};
     int a, k;
     values list;
@@ -1135,7 +1261,8 @@ static void sweep_arrays(const fia_plan *plan) {
         if (!saved.data) continue;
         dtype_extremes(&list);
         for (k = 0; k < list.n; ++k) {
-            if (list.at[k] == saved.dtype || (a >= KEY_STRIDES && list.at[k] >= FIA_I32 && list.at[k] <= FIA_I64)) continue;
+            if (list.at[k] == saved.dtype || (a >= KEY_STRIDES && list.at[k] >= FIA_I32 && list.at[k] <= FIA_I64))
+                continue;
             (void)snprintf(bad.value, sizeof(bad.value), "type %d", (int)list.at[k]);
             ints->dtype = (fia_dtype)list.at[k];
             (void)try_io(plan);
@@ -1203,9 +1330,11 @@ static void sweep_counts(const fia_plan *plan) {
 
 /* Strides of the outputs that a plan takes, though some number of sequences and rows would overlap. */
 static void sweep_written_strides(void) {
-    static const char *const names[] = {"out.sequence_bytes", "out.head_bytes", "out.row_bytes", "lse_sequence_bytes", "lse_head_bytes", "lse_row_bytes"};
-    static const size_t at[] = {offsetof(fia_problem, out.sequence_bytes), offsetof(fia_problem, out.head_bytes), offsetof(fia_problem, out.row_bytes),
-                                offsetof(fia_problem, lse_sequence_bytes), offsetof(fia_problem, lse_head_bytes), offsetof(fia_problem, lse_row_bytes)};
+    static const char *const names[] = {"out.sequence_bytes", "out.head_bytes", "out.row_bytes",
+                                        "lse_sequence_bytes", "lse_head_bytes", "lse_row_bytes"};
+    static const size_t at[] = {offsetof(fia_problem, out.sequence_bytes), offsetof(fia_problem, out.head_bytes),
+                                offsetof(fia_problem, out.row_bytes),      offsetof(fia_problem, lse_sequence_bytes),
+                                offsetof(fia_problem, lse_head_bytes),     offsetof(fia_problem, lse_row_bytes)};
     const fia_problem saved = call.problem;
     int i, k;
     for (i = 0; i < 6; ++i) {
@@ -1325,7 +1454,9 @@ static void every_field_of_a_job(void **state) {
     assert_int_equal(bad.failures, 0);
 }
 
-static void wait_for_none(void *arg) { (void)arg; }
+static void wait_for_none(void *arg) {
+    (void)arg;
+}
 
 static void every_field_of_workers(void **state) {
     static const int extremes[] = {INT32_MIN, -1, 0, 3, 4, 4096, INT32_MAX};
@@ -1388,7 +1519,8 @@ static void arguments_of_a_phase(void **state) {
             const int64_t x = extremes[i];
             show_value(x);
             for (phase = 0; phase < FIA_PHASES; ++phase) {
-                if (fia_phase_run(&job, phase, x, x < 0 ? 0 : INT64_MAX, 0) != FIA_ERR_ARGUMENT) bad_fail("begin was taken", NULL, NULL);
+                if (fia_phase_run(&job, phase, x, x < 0 ? 0 : INT64_MAX, 0) != FIA_ERR_ARGUMENT)
+                    bad_fail("begin was taken", NULL, NULL);
                 if (fia_phase_run(&job, phase, 0, x, 0) != FIA_ERR_ARGUMENT) bad_fail("end was taken", NULL, NULL);
                 if (fia_phase_run(&job, phase, 0, 0, x > INT32_MAX || x < INT32_MIN ? 2 : (int)x) != FIA_ERR_ARGUMENT)
                     bad_fail("worker was taken", NULL, NULL);
@@ -1405,11 +1537,19 @@ static void arguments_of_a_phase(void **state) {
 
 /* ---- merge ---- */
 
-#define SHAPE_FIELD(f, kind) {#f, offsetof(fia_merge_shape, f), kind}
-static const field shape_fields[] = {SHAPE_FIELD(sequences, INT64), SHAPE_FIELD(heads, INT64), SHAPE_FIELD(rows, INT64), SHAPE_FIELD(dim, INT32),
-                                     SHAPE_FIELD(reserved, INT32), SHAPE_FIELD(sequence_bytes, INT64), SHAPE_FIELD(head_bytes, INT64),
-                                     SHAPE_FIELD(row_bytes, INT64), SHAPE_FIELD(lse_sequence_bytes, INT64),
-                                     SHAPE_FIELD(lse_head_bytes, INT64), SHAPE_FIELD(lse_row_bytes, INT64)};
+#define SHAPE_FIELD(f, kind)                                                                                           \
+    { #f, offsetof(fia_merge_shape, f), kind }
+static const field shape_fields[] = {SHAPE_FIELD(sequences, INT64),
+                                     SHAPE_FIELD(heads, INT64),
+                                     SHAPE_FIELD(rows, INT64),
+                                     SHAPE_FIELD(dim, INT32),
+                                     SHAPE_FIELD(reserved, INT32),
+                                     SHAPE_FIELD(sequence_bytes, INT64),
+                                     SHAPE_FIELD(head_bytes, INT64),
+                                     SHAPE_FIELD(row_bytes, INT64),
+                                     SHAPE_FIELD(lse_sequence_bytes, INT64),
+                                     SHAPE_FIELD(lse_head_bytes, INT64),
+                                     SHAPE_FIELD(lse_row_bytes, INT64)};
 enum { SHAPE_FIELDS = (int)(sizeof(shape_fields) / sizeof(shape_fields[0])) };
 
 static fia_merge_shape merge_shape(void) {
@@ -1428,7 +1568,8 @@ static fia_merge_shape merge_shape(void) {
     return s;
 }
 
-static void strides_rules(verdict *v, const int64_t stride[3], const int64_t count[3], int64_t bytes, int64_t unit, const char *const name[4]) {
+static void strides_rules(verdict *v, const int64_t stride[3], const int64_t count[3], int64_t bytes, int64_t unit,
+                          const char *const name[4]) {
     int i, far = 0;
     for (i = 0; i < 3; ++i) {
         wrong_if(v, stride[i] % unit || too_far(stride[i], count[i]), name[i]);
@@ -1438,8 +1579,10 @@ static void strides_rules(verdict *v, const int64_t stride[3], const int64_t cou
 }
 
 static void shape_rules(verdict *v, const fia_merge_shape *s, int written) {
-    static const char *const o[4] = {"sequence_bytes", "head_bytes", "row_bytes", "sequence_bytes|head_bytes|row_bytes"};
-    static const char *const l[4] = {"lse_sequence_bytes", "lse_head_bytes", "lse_row_bytes", "lse_sequence_bytes|lse_head_bytes|lse_row_bytes"};
+    static const char *const o[4] = {"sequence_bytes", "head_bytes", "row_bytes",
+                                     "sequence_bytes|head_bytes|row_bytes"};
+    static const char *const l[4] = {"lse_sequence_bytes", "lse_head_bytes", "lse_row_bytes",
+                                     "lse_sequence_bytes|lse_head_bytes|lse_row_bytes"};
     const char *const o_read[4] = {o[0], o[1], o[2], NULL}, *const l_read[4] = {l[0], l[1], l[2], NULL};
     const int64_t count[3] = {s->sequences, s->heads, s->rows};
     const int64_t out[3] = {s->sequence_bytes, s->head_bytes, s->row_bytes};
@@ -1457,8 +1600,9 @@ static void shape_rules(verdict *v, const fia_merge_shape *s, int written) {
 /* A call that is right runs: only if it stays inside the test's memory. */
 static int fits(const fia_merge_shape *s, const fia_view *out) {
     const int64_t count[3] = {s->sequences, s->heads, s->rows};
-    const int64_t stride[9] = {s->sequence_bytes, s->head_bytes, s->row_bytes, s->lse_sequence_bytes, s->lse_head_bytes, s->lse_row_bytes,
-                               out->sequence_bytes, out->head_bytes, out->row_bytes};
+    const int64_t stride[9] = {s->sequence_bytes,     s->head_bytes,     s->row_bytes,
+                               s->lse_sequence_bytes, s->lse_head_bytes, s->lse_row_bytes,
+                               out->sequence_bytes,   out->head_bytes,   out->row_bytes};
     int i;
     for (i = 0; i < 3; ++i)
         if (count[i] > 100) return 0;
@@ -1467,7 +1611,8 @@ static int fits(const fia_merge_shape *s, const fia_view *out) {
     return s->dim < SLOT / 32;
 }
 
-static int try_merge(const fia_merge_shape *s, float *out, float *lse, const float *part_out, const float *part_lse, const verdict *v) {
+static int try_merge(const fia_merge_shape *s, float *out, float *lse, const float *part_out, const float *part_lse,
+                     const verdict *v) {
     fia_report report;
     soil_report(&report);
     return check_verdict(fia_merge(s, out, lse, part_out, part_lse, &report), &report, v);
@@ -1521,17 +1666,24 @@ static void every_field_of_a_merge(void **state) {
     assert_int_equal(bad.failures, 0);
 }
 
-#define FINISH_FIELD(f, kind) {#f, offsetof(fia_finish, f), kind}
+#define FINISH_FIELD(f, kind)                                                                                          \
+    { #f, offsetof(fia_finish, f), kind }
 static const field finish_fields[] = {
-    FINISH_FIELD(sinks_dtype, DTYPE), FINISH_FIELD(out.dtype, DTYPE), FINISH_FIELD(out.piece_elements, INT32), FINISH_FIELD(out.sequence_bytes, INT64),
-    FINISH_FIELD(out.head_bytes, INT64), FINISH_FIELD(out.row_bytes, INT64), FINISH_FIELD(out.piece_bytes, INT64), FINISH_FIELD(out.params[0], BYTE),
-    FINISH_FIELD(out.params[63], BYTE), FINISH_FIELD(scale.dtype, DTYPE), FINISH_FIELD(scale.place, INT32), FINISH_FIELD(scale.sequence_bytes, INT64),
-    FINISH_FIELD(scale.head_bytes, INT64), FINISH_FIELD(scale.token_bytes, INT64), FINISH_FIELD(scale.channel_bytes, INT64),
-    FINISH_FIELD(offset.dtype, DTYPE), FINISH_FIELD(offset.place, INT32), FINISH_FIELD(offset.sequence_bytes, INT64),
-    FINISH_FIELD(offset.head_bytes, INT64), FINISH_FIELD(offset.token_bytes, INT64), FINISH_FIELD(offset.channel_bytes, INT64)};
+    FINISH_FIELD(sinks_dtype, DTYPE),         FINISH_FIELD(out.dtype, DTYPE),
+    FINISH_FIELD(out.piece_elements, INT32),  FINISH_FIELD(out.sequence_bytes, INT64),
+    FINISH_FIELD(out.head_bytes, INT64),      FINISH_FIELD(out.row_bytes, INT64),
+    FINISH_FIELD(out.piece_bytes, INT64),     FINISH_FIELD(out.params[0], BYTE),
+    FINISH_FIELD(out.params[63], BYTE),       FINISH_FIELD(scale.dtype, DTYPE),
+    FINISH_FIELD(scale.place, INT32),         FINISH_FIELD(scale.sequence_bytes, INT64),
+    FINISH_FIELD(scale.head_bytes, INT64),    FINISH_FIELD(scale.token_bytes, INT64),
+    FINISH_FIELD(scale.channel_bytes, INT64), FINISH_FIELD(offset.dtype, DTYPE),
+    FINISH_FIELD(offset.place, INT32),        FINISH_FIELD(offset.sequence_bytes, INT64),
+    FINISH_FIELD(offset.head_bytes, INT64),   FINISH_FIELD(offset.token_bytes, INT64),
+    FINISH_FIELD(offset.channel_bytes, INT64)};
 enum { FINISH_FIELDS = (int)(sizeof(finish_fields) / sizeof(finish_fields[0])) };
 
-static void finish_scale_rules(verdict *v, const fia_scale_view *s, const fia_merge_shape *shape, const char *const name[6]) {
+static void finish_scale_rules(verdict *v, const fia_scale_view *s, const fia_merge_shape *shape,
+                               const char *const name[6]) {
     const int64_t e = type_bytes(s->dtype);
     const int known = s->dtype == FIA_F32 || s->dtype == FIA_F16 || s->dtype == FIA_BF16;
     wrong_if(v, s->dtype != FIA_NONE && !known, name[0]);
@@ -1545,17 +1697,25 @@ static void finish_scale_rules(verdict *v, const fia_scale_view *s, const fia_me
 
 static void finish_rules(verdict *v, const fia_finish *f, const fia_merge_shape *s) {
     static const view_names out_names = VIEW_NAMES("out");
-    static const char *const strides[4] = {"out.sequence_bytes", "out.head_bytes", "out.row_bytes", "out.sequence_bytes|out.head_bytes|out.row_bytes"};
-    static const char *const scale[6] = {"scale", "scale.place", "scale.sequence_bytes", "scale.head_bytes", "scale.token_bytes", "scale.channel_bytes"};
-    static const char *const offset[6] = {"offset", "offset.place", "offset.sequence_bytes", "offset.head_bytes", "offset.token_bytes",
+    static const char *const strides[4] = {"out.sequence_bytes", "out.head_bytes", "out.row_bytes",
+                                           "out.sequence_bytes|out.head_bytes|out.row_bytes"};
+    static const char *const scale[6] = {
+        "scale", "scale.place", "scale.sequence_bytes", "scale.head_bytes", "scale.token_bytes", "scale.channel_bytes"};
+    static const char *const offset[6] = {"offset",
+                                          "offset.place",
+                                          "offset.sequence_bytes",
+                                          "offset.head_bytes",
+                                          "offset.token_bytes",
                                           "offset.channel_bytes"};
-    const int64_t count[3] = {s->sequences, s->heads, s->rows}, out[3] = {f->out.sequence_bytes, f->out.head_bytes, f->out.row_bytes};
+    const int64_t count[3] = {s->sequences, s->heads, s->rows},
+                  out[3] = {f->out.sequence_bytes, f->out.head_bytes, f->out.row_bytes};
     memset(v, 0, sizeof(*v));
     shape_rules(v, s, 0);
     if (v->wrong) return;
     view_rules(v, &out_names, &f->out, s->sequences, s->heads, s->rows, s->dim, 0);
     if (!v->n) strides_rules(v, out, count, type_bytes(f->out.dtype) * s->dim, type_bytes(f->out.dtype), strides);
-    wrong_if(v, f->sinks && f->sinks_dtype != FIA_F32 && f->sinks_dtype != FIA_F16 && f->sinks_dtype != FIA_BF16, "sinks|sinks_dtype");
+    wrong_if(v, f->sinks && f->sinks_dtype != FIA_F32 && f->sinks_dtype != FIA_F16 && f->sinks_dtype != FIA_BF16,
+             "sinks|sinks_dtype");
     finish_scale_rules(v, &f->scale, s, scale);
     finish_scale_rules(v, &f->offset, s, offset);
 }
@@ -1578,7 +1738,8 @@ static fia_finish merge_finish(void) {
     return f;
 }
 
-static int try_finish(const fia_merge_shape *s, const fia_finish *f, const void *out, const void *lse, const verdict *v) {
+static int try_finish(const fia_merge_shape *s, const fia_finish *f, const void *out, const void *lse,
+                      const verdict *v) {
     fia_report report;
     soil_report(&report);
     return check_verdict(fia_merge_finish(NULL, s, f, (const float *)out, (const float *)lse, &report), &report, v);
@@ -1599,9 +1760,11 @@ static void sweep_finish(const field *f, int of_shape) {
         show_value(list.at[k]);
         set_field(of_shape ? (void *)&s : (void *)&changed, f, list.at[k]);
         finish_rules(&v, &changed, &s);
-        if (!v.n && (!fits(&s, &changed.out) || llabs(changed.scale.head_bytes) > 4096 || llabs(changed.offset.head_bytes) > 4096 ||
-                     llabs(changed.scale.channel_bytes) > 4096 || llabs(changed.offset.channel_bytes) > 4096 || changed.scale.head_bytes < 0 ||
-                     changed.offset.head_bytes < 0 || changed.scale.channel_bytes < 0 || changed.offset.channel_bytes < 0))
+        if (!v.n &&
+            (!fits(&s, &changed.out) || llabs(changed.scale.head_bytes) > 4096 ||
+             llabs(changed.offset.head_bytes) > 4096 || llabs(changed.scale.channel_bytes) > 4096 ||
+             llabs(changed.offset.channel_bytes) > 4096 || changed.scale.head_bytes < 0 ||
+             changed.offset.head_bytes < 0 || changed.scale.channel_bytes < 0 || changed.offset.channel_bytes < 0))
             continue;
         if (!v.n) changed.result = inputs[20];
         if (try_finish(&s, &changed, inputs[0], inputs[1], &v)) ++bad.refused;
@@ -1623,7 +1786,11 @@ static void every_field_of_a_finish(void **state) {
         for (k = 0; k < 2; ++k) {
             fia_finish f = merge_finish();
             const void *rows[2] = {inputs[0], inputs[1]};
-            const void **at = i == 1 ? &f.scale_data : i == 2 ? &f.offset_data : i == 3 ? &rows[0] : i == 4 ? &rows[1] : &f.sinks;
+            const void **at = i == 1   ? &f.scale_data
+                              : i == 2 ? &f.offset_data
+                              : i == 3 ? &rows[0]
+                              : i == 4 ? &rows[1]
+                                       : &f.sinks;
             if (i == 5 && k == 0) continue; /* no sinks are fine */
             if (i == 0) f.result = k ? (char *)f.result + 1 : NULL;
             else *at = k ? (const char *)*at + 1 : NULL;
@@ -1710,18 +1877,19 @@ static void every_field_of_a_context(void **state) {
 
 static void enough_was_refused(void **state) {
     (void)state;
-    printf("engine door: %ld distinct (call, field, value) refused by name, %ld taken; seed %llu\n", bad.refused, bad.taken,
-           (unsigned long long)bad.seed);
+    printf("engine door: %ld distinct (call, field, value) refused by name, %ld taken; seed %llu\n", bad.refused,
+           bad.taken, (unsigned long long)bad.seed);
     assert_true(bad.refused >= 10000);
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(every_field_of_a_problem), cmocka_unit_test(pairs_of_fields_of_a_problem),
-                                       cmocka_unit_test(arguments_of_plan_make), cmocka_unit_test(every_field_of_an_io),
-                                       cmocka_unit_test(every_field_of_a_job), cmocka_unit_test(every_field_of_workers),
-                                       cmocka_unit_test(arguments_of_a_phase), cmocka_unit_test(every_field_of_a_merge),
-                                       cmocka_unit_test(every_field_of_a_finish), cmocka_unit_test(every_field_of_a_context),
-                                       cmocka_unit_test(enough_was_refused)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(every_field_of_a_problem), cmocka_unit_test(pairs_of_fields_of_a_problem),
+        cmocka_unit_test(arguments_of_plan_make),   cmocka_unit_test(every_field_of_an_io),
+        cmocka_unit_test(every_field_of_a_job),     cmocka_unit_test(every_field_of_workers),
+        cmocka_unit_test(arguments_of_a_phase),     cmocka_unit_test(every_field_of_a_merge),
+        cmocka_unit_test(every_field_of_a_finish),  cmocka_unit_test(every_field_of_a_context),
+        cmocka_unit_test(enough_was_refused)};
     bad.seed = seed_of_environment();
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -14,20 +14,34 @@ typedef fia_fused_infer_attention_score_v2_args v2_args;
 
 /* ---- valid calls ---- */
 
-enum { B = 3, SQ = 6, SKV = 40, HQ = 4, HKV = 2, D = 16, DV = 8, DR = 8, PAGE = 8, COLUMNS = 5, PAGES = 20, PAIRS = 3000 };
+enum {
+    B = 3,
+    SQ = 6,
+    SKV = 40,
+    HQ = 4,
+    HKV = 2,
+    D = 16,
+    DV = 8,
+    DR = 8,
+    PAGE = 8,
+    COLUMNS = 5,
+    PAGES = 20,
+    PAIRS = 3000
+};
 enum { SLOT = 1 << 16, OUT_BYTES = 1 << 14, GUARD = 64, MAX_WORKSPACE = 1 << 22 };
 
 typedef struct v2_call {
     const char *name;
     v2_args args;
-    int64_t q_lens[4], kv_lens[4];      /* of lists and of int64 tensors */
-    int32_t q_narrow[4], kv_narrow[4];  /* of int32 tensors */
-    fia_tensor keys[B], values[B];      /* of lists */
+    int64_t q_lens[4], kv_lens[4];     /* of lists and of int64 tensors */
+    int32_t q_narrow[4], kv_narrow[4]; /* of int32 tensors */
+    fia_tensor keys[B], values[B];     /* of lists */
     int32_t table[B * COLUMNS];
 } v2_call;
 
 static double inputs[24][SLOT / sizeof(double)]; /* zeros; every tensor has a slot of its own */
-static double out_room[OUT_BYTES / sizeof(double)], lse_room[OUT_BYTES / sizeof(double)], workspace[MAX_WORKSPACE / sizeof(double)];
+static double out_room[OUT_BYTES / sizeof(double)], lse_room[OUT_BYTES / sizeof(double)],
+    workspace[MAX_WORKSPACE / sizeof(double)];
 static double causal_mask[2048 * 2048 / sizeof(double)];
 static v2_call call;
 
@@ -91,7 +105,8 @@ static void set_length_tensors(v2_call *c, const int64_t *q, const int64_t *kv) 
 
 static void set_causal(v2_call *c, int64_t mode, int rank) {
     c->args.sparse_mode = mode;
-    c->args.atten_mask = rank == 2 ? tensor(causal_mask, FIA_BOOL, 2, 2048, 2048, 0, 0) : tensor(causal_mask, FIA_I8, 4, 1, 1, 2048, 2048);
+    c->args.atten_mask = rank == 2 ? tensor(causal_mask, FIA_BOOL, 2, 2048, 2048, 0, 0)
+                                   : tensor(causal_mask, FIA_I8, 4, 1, 1, 2048, 2048);
 }
 
 /* Outputs as the door makes them, with data. */
@@ -311,12 +326,17 @@ static void make_paged_tokens(v2_call *c, int64_t mode) {
     set_table(c);
     set_lists(c, q_each, kv_each);
     c->args.key_quant_mode = c->args.value_quant_mode = mode;
-    c->args.dequant_scale_key = mode == 4 ? tensor(inputs[10], FIA_F32, 2, PAGES, PAGE, 0, 0) : tensor(inputs[10], FIA_F32, 3, PAGES, HKV, PAGE, 0);
+    c->args.dequant_scale_key = mode == 4 ? tensor(inputs[10], FIA_F32, 2, PAGES, PAGE, 0, 0)
+                                          : tensor(inputs[10], FIA_F32, 3, PAGES, HKV, PAGE, 0);
     c->args.dequant_scale_value = c->args.dequant_scale_key;
 }
 
-static void make_paged_4(v2_call *c) { make_paged_tokens(c, 4); }
-static void make_paged_5(v2_call *c) { make_paged_tokens(c, 5); }
+static void make_paged_4(v2_call *c) {
+    make_paged_tokens(c, 4);
+}
+static void make_paged_5(v2_call *c) {
+    make_paged_tokens(c, 5);
+}
 
 static void make_channel_token(v2_call *c) {
     begin_call(c, "int4, K by channel, V by token", "BSH");
@@ -352,11 +372,11 @@ static void make_tree(v2_call *c) {
     c->args.atten_mask = tensor(inputs[5], FIA_BOOL, 3, B, SQ, SQ, 0);
 }
 
-static void (*const makers[])(v2_call *) = {make_bsh,        make_bsnd,      make_bnsd,      make_band,        make_nbsd,     make_tnd,
-                                            make_ntd,        make_paged_tnd, make_paged_bnsd, make_paged_nz,   make_list_bsnd, make_list_bnsd,
-                                            make_decode,     make_nsd,       make_empty,     make_channels,    make_tokens,   make_heads,
-                                            make_token_heads, make_paged_4,  make_paged_5,   make_channel_token, make_full_int8, make_int8_out,
-                                            make_tree};
+static void (*const makers[])(v2_call *) = {
+    make_bsh,           make_bsnd,       make_bnsd,     make_band,      make_nbsd,        make_tnd,     make_ntd,
+    make_paged_tnd,     make_paged_bnsd, make_paged_nz, make_list_bsnd, make_list_bnsd,   make_decode,  make_nsd,
+    make_empty,         make_channels,   make_tokens,   make_heads,     make_token_heads, make_paged_4, make_paged_5,
+    make_channel_token, make_full_int8,  make_int8_out, make_tree};
 enum { CALLS = (int)(sizeof(makers) / sizeof(makers[0])), RUNNING = 15 }; /* the first ones run */
 
 /* ---- tensors by name ---- */
@@ -366,33 +386,85 @@ typedef struct named {
     size_t at;
 } named;
 
-#define TENSOR(f) {#f, offsetof(v2_args, f)}
-enum { QUERY, KEY, VALUE, QUERY_ROPE, KEY_ROPE, PSE, MASK, QLENS, KVLENS, TABLE, SCALE_Q, SCALE_K, OFFSET_K, SCALE_V, OFFSET_V, SCALE_ROPE,
-       SCALE_OUT, OFFSET_OUT, SCALE_P, SINK, OUT, LSE, TENSORS };
+#define TENSOR(f)                                                                                                      \
+    { #f, offsetof(v2_args, f) }
+enum {
+    QUERY,
+    KEY,
+    VALUE,
+    QUERY_ROPE,
+    KEY_ROPE,
+    PSE,
+    MASK,
+    QLENS,
+    KVLENS,
+    TABLE,
+    SCALE_Q,
+    SCALE_K,
+    OFFSET_K,
+    SCALE_V,
+    OFFSET_V,
+    SCALE_ROPE,
+    SCALE_OUT,
+    OFFSET_OUT,
+    SCALE_P,
+    SINK,
+    OUT,
+    LSE,
+    TENSORS
+};
 
-static const named tensors[TENSORS] = {
-    TENSOR(query), TENSOR(key), TENSOR(value), TENSOR(query_rope), TENSOR(key_rope), TENSOR(pse_shift), TENSOR(atten_mask),
-    {"actual_seq_qlen", offsetof(v2_args, actual_seq_qlen_tensor)}, {"actual_seq_kvlen", offsetof(v2_args, actual_seq_kvlen_tensor)},
-    TENSOR(block_table), TENSOR(dequant_scale_query), TENSOR(dequant_scale_key), TENSOR(dequant_offset_key), TENSOR(dequant_scale_value),
-    TENSOR(dequant_offset_value), TENSOR(dequant_scale_key_rope), TENSOR(quant_scale_out), TENSOR(quant_offset_out), TENSOR(quant_scale_p),
-    TENSOR(learnable_sink), TENSOR(attention_out), TENSOR(softmax_lse)};
+static const named tensors[TENSORS] = {TENSOR(query),
+                                       TENSOR(key),
+                                       TENSOR(value),
+                                       TENSOR(query_rope),
+                                       TENSOR(key_rope),
+                                       TENSOR(pse_shift),
+                                       TENSOR(atten_mask),
+                                       {"actual_seq_qlen", offsetof(v2_args, actual_seq_qlen_tensor)},
+                                       {"actual_seq_kvlen", offsetof(v2_args, actual_seq_kvlen_tensor)},
+                                       TENSOR(block_table),
+                                       TENSOR(dequant_scale_query),
+                                       TENSOR(dequant_scale_key),
+                                       TENSOR(dequant_offset_key),
+                                       TENSOR(dequant_scale_value),
+                                       TENSOR(dequant_offset_value),
+                                       TENSOR(dequant_scale_key_rope),
+                                       TENSOR(quant_scale_out),
+                                       TENSOR(quant_offset_out),
+                                       TENSOR(quant_scale_p),
+                                       TENSOR(learnable_sink),
+                                       TENSOR(attention_out),
+                                       TENSOR(softmax_lse)};
 
-static const fia_tensor *of(const v2_args *a, int i) { return (const fia_tensor *)(const void *)((const char *)a + tensors[i].at); }
-static int has(const v2_args *a, int i) { return of(a, i)->data != NULL || of(a, i)->ndim != 0; }
+static const fia_tensor *of(const v2_args *a, int i) {
+    return (const fia_tensor *)(const void *)((const char *)a + tensors[i].at);
+}
+static int has(const v2_args *a, int i) {
+    return of(a, i)->data != NULL || of(a, i)->ndim != 0;
+}
 
 /* ---- rules ---- */
 
 /* Products and sums of what is not negative; -1: too large. */
-static int64_t times(int64_t a, int64_t b) { return a < 0 || b < 0 || (b && a > INT64_MAX / b) ? -1 : a * b; }
-static int64_t plus(int64_t a, int64_t b) { return a < 0 || b < 0 || a > INT64_MAX - b ? -1 : a + b; }
+static int64_t times(int64_t a, int64_t b) {
+    return a < 0 || b < 0 || (b && a > INT64_MAX / b) ? -1 : a * b;
+}
+static int64_t plus(int64_t a, int64_t b) {
+    return a < 0 || b < 0 || a > INT64_MAX - b ? -1 : a + b;
+}
 
 static int64_t type_bytes(fia_dtype t) {
     static const int bytes[] = {0, 4, 2, 2, 8, 1, 1, 1, 2, 4, 8, 8, 0, 1, 1, 1};
     return t >= 0 && t <= FIA_HIF8 ? bytes[t] : 0;
 }
 
-static int is_float(fia_dtype t) { return t == FIA_F32 || t == FIA_F16 || t == FIA_BF16; }
-static int is_byte(fia_dtype t) { return t == FIA_BOOL || t == FIA_I8 || t == FIA_U8; }
+static int is_float(fia_dtype t) {
+    return t == FIA_F32 || t == FIA_F16 || t == FIA_BF16;
+}
+static int is_byte(fia_dtype t) {
+    return t == FIA_BOOL || t == FIA_I8 || t == FIA_U8;
+}
 
 static int64_t count_of(const fia_tensor *t) {
     int64_t n = 1;
@@ -416,7 +488,9 @@ static int is_sane(const fia_tensor *t) {
     return all >= 0 && all <= BAD_SPAN && span >= 0 && span <= BAD_SPAN;
 }
 
-static int last_is_dense(const fia_tensor *t) { return t->shape[t->ndim - 1] < 2 || t->stride[t->ndim - 1] == 1; }
+static int last_is_dense(const fia_tensor *t) {
+    return t->shape[t->ndim - 1] < 2 || t->stride[t->ndim - 1] == 1;
+}
 
 /* Axes of a layout: sequence, row, head; -1: none, heads then lie side by side in the last axis. */
 typedef struct form {
@@ -424,10 +498,12 @@ typedef struct form {
     int rank, sequence, row, head, packed;
 } form;
 
-static const form forms[] = {{"BSH", 3, 0, 1, -1, 0}, {"BSND", 4, 0, 1, 2, 0}, {"BNSD", 4, 0, 2, 1, 0}, {"TND", 3, -1, 0, 1, 1},
-                             {"NTD", 3, -1, 1, 0, 1}, {"NSD", 3, -1, 1, 0, 0}, {"NBSD", 4, 1, 2, 0, 0}};
-static const char *const layouts[] = {"BSH",      "BSND",     "BNSD",      "BNSD_BSND", "BSH_BNSD", "BSND_BNSD", "BSH_NBSD",
-                                      "BSND_NBSD", "BNSD_NBSD", "TND",     "NTD",       "TND_NTD",  "NTD_TND",   "NSD"};
+static const form forms[] = {{"BSH", 3, 0, 1, -1, 0}, {"BSND", 4, 0, 1, 2, 0}, {"BNSD", 4, 0, 2, 1, 0},
+                             {"TND", 3, -1, 0, 1, 1}, {"NTD", 3, -1, 1, 0, 1}, {"NSD", 3, -1, 1, 0, 0},
+                             {"NBSD", 4, 1, 2, 0, 0}};
+static const char *const layouts[] = {"BSH",       "BSND",     "BNSD",      "BNSD_BSND", "BSH_BNSD",
+                                      "BSND_BNSD", "BSH_NBSD", "BSND_NBSD", "BNSD_NBSD", "TND",
+                                      "NTD",       "TND_NTD",  "NTD_TND",   "NSD"};
 
 static const form *form_of(const char *name, size_t n) {
     size_t i;
@@ -445,15 +521,25 @@ typedef struct call_facts {
     int paged, listed, empty, one_row;
 } call_facts;
 
-static void bad_tensor(call_facts *c, int broken, int i) { wrong_if(c->v, broken, tensors[i].name); }
+static void bad_tensor(call_facts *c, int broken, int i) {
+    wrong_if(c->v, broken, tensors[i].name);
+}
 
 static void attribute_rules(call_facts *c) {
     static const struct {
         const char *name;
         size_t at;
-    } reserved[] = {TENSOR(query_dtype), TENSOR(key_dtype), TENSOR(value_dtype), TENSOR(key_rope_dtype), TENSOR(query_rope_dtype),
-                    TENSOR(key_shared_prefix_dtype), TENSOR(value_shared_prefix_dtype), TENSOR(dequant_scale_query_dtype),
-                    TENSOR(dequant_scale_key_dtype), TENSOR(dequant_scale_value_dtype), TENSOR(dequant_scale_key_rope_dtype)};
+    } reserved[] = {TENSOR(query_dtype),
+                    TENSOR(key_dtype),
+                    TENSOR(value_dtype),
+                    TENSOR(key_rope_dtype),
+                    TENSOR(query_rope_dtype),
+                    TENSOR(key_shared_prefix_dtype),
+                    TENSOR(value_shared_prefix_dtype),
+                    TENSOR(dequant_scale_query_dtype),
+                    TENSOR(dequant_scale_key_dtype),
+                    TENSOR(dequant_scale_value_dtype),
+                    TENSOR(dequant_scale_key_rope_dtype)};
     const v2_args *a = c->a;
     verdict *v = c->v;
     const char *layout = a->input_layout;
@@ -523,7 +609,8 @@ static int64_t length_count(call_facts *c, const fia_int_list *list, int i) {
 }
 
 static void count_rules(call_facts *c) {
-    const int64_t nq = length_count(c, &c->a->actual_seq_qlen, QLENS), nkv = length_count(c, &c->a->actual_seq_kvlen, KVLENS);
+    const int64_t nq = length_count(c, &c->a->actual_seq_qlen, QLENS),
+                  nkv = length_count(c, &c->a->actual_seq_kvlen, KVLENS);
     c->paged = has(c->a, TABLE);
     if (c->v->wrong) return;
     if (c->in->packed) {
@@ -703,7 +790,8 @@ static void mask_rules(call_facts *c) {
         bad_tensor(c, has(c->a, PSE), PSE);
         bad_tensor(c, has(c->a, SCALE_OUT), SCALE_OUT);
         bad_tensor(c, t->ndim != rank, MASK);
-        bad_tensor(c, rank == 3 && (t->shape[0] != c->sequences || t->shape[1] != c->rows || t->shape[2] != c->rows), MASK);
+        bad_tensor(c, rank == 3 && (t->shape[0] != c->sequences || t->shape[1] != c->rows || t->shape[2] != c->rows),
+                   MASK);
         lacks_if(c->v, 1, "sparse_mode");
         return;
     }
@@ -726,7 +814,8 @@ static void bias_rules(call_facts *c) {
         if (pse->ndim == 4) term_rules(c, PSE, 0, 2);
     }
     if (!has(c->a, SINK)) return;
-    bad_tensor(c, !is_float(sink->dtype) || sink->ndim != 1 || sink->shape[0] != c->heads || !last_is_dense(sink), SINK);
+    bad_tensor(c, !is_float(sink->dtype) || sink->ndim != 1 || sink->shape[0] != c->heads || !last_is_dense(sink),
+               SINK);
 }
 
 /* A scale or offset of key or value by its mode. */
@@ -744,8 +833,10 @@ static void scale_rules(call_facts *c, int i, int64_t mode, int64_t dim) {
             ++others;
             head = t->shape[axis];
         }
-        bad_tensor(c, !(others == 0 && t->shape[t->ndim - 1] == c->kv_heads * dim) &&
-                          !(others == 1 && head == c->kv_heads && t->shape[t->ndim - 1] == dim), i);
+        bad_tensor(c,
+                   !(others == 0 && t->shape[t->ndim - 1] == c->kv_heads * dim) &&
+                       !(others == 1 && head == c->kv_heads && t->shape[t->ndim - 1] == dim),
+                   i);
     }
     if (!by_token) return;
     bad_tensor(c, paged && !c->paged, TABLE);
@@ -847,7 +938,8 @@ static void post_quant_rules(call_facts *c) {
 
 /* The outputs of the call: element type and shape. */
 static void output_rules(call_facts *c) {
-    const fia_tensor *out = of(c->a, OUT), *lse = of(c->a, LSE), *q = of(c->a, c->a->query.dtype == FIA_I8 ? QUERY_ROPE : QUERY);
+    const fia_tensor *out = of(c->a, OUT), *lse = of(c->a, LSE),
+                     *q = of(c->a, c->a->query.dtype == FIA_I8 ? QUERY_ROPE : QUERY);
     const form *f = c->out;
     const int packed = c->in->packed;
     const int64_t lse_shape[4] = {packed ? c->rows : c->sequences, c->heads, packed ? 1 : c->rows, 1};
@@ -858,14 +950,19 @@ static void output_rules(call_facts *c) {
     if (c->v->wrong) return;
     if (has(c->a, LSE) && c->a->return_softmax_lse) {
         bad_tensor(c, lse->dtype != FIA_F32 || lse->ndim != (packed ? 3 : 4), LSE);
-        for (i = 0; i < lse->ndim && i < 4; ++i) bad_tensor(c, lse->shape[i] != lse_shape[i] || (!c->empty && lse->shape[i] > 1 && !lse->stride[i]), LSE);
+        for (i = 0; i < lse->ndim && i < 4; ++i)
+            bad_tensor(c, lse->shape[i] != lse_shape[i] || (!c->empty && lse->shape[i] > 1 && !lse->stride[i]), LSE);
     }
-    if (has(c->a, LSE) && !c->a->return_softmax_lse) bad_tensor(c, lse->dtype != FIA_F32 || count_of(lse) > 1 || count_of(lse) < 0, LSE);
+    if (has(c->a, LSE) && !c->a->return_softmax_lse)
+        bad_tensor(c, lse->dtype != FIA_F32 || count_of(lse) > 1 || count_of(lse) < 0, LSE);
     if (!has(c->a, OUT)) return;
     bad_tensor(c, out->dtype != dtype || out->ndim != f->rank, OUT);
     for (i = 0; i < f->rank && out->ndim == f->rank; ++i) {
-        const int64_t want = i == f->sequence ? c->sequences : i == f->row ? c->rows : i == f->head ? c->heads
-                             : f->head < 0 ? c->heads * c->value_dim : c->value_dim;
+        const int64_t want = i == f->sequence ? c->sequences
+                             : i == f->row    ? c->rows
+                             : i == f->head   ? c->heads
+                             : f->head < 0    ? c->heads * c->value_dim
+                                              : c->value_dim;
         bad_tensor(c, out->shape[i] != want || (!c->empty && out->shape[i] > 1 && !out->stride[i]), OUT);
     }
     if (out->ndim == f->rank) bad_tensor(c, !last_is_dense(out), OUT);
@@ -890,13 +987,20 @@ static void engine_rules(call_facts *c, const fia_plan *any) {
     wrong_if(c->v, c->rows > INT32_MAX * most / (c->heads / c->kv_heads), "query");
     if (c->paged) wrong_if(c->v, c->pages > INT32_MAX, "key");
     if (c->paged) wrong_if(c->v, c->a->block_size > BAD_SPAN, "block_size");
-    if (c->paged && c->sequences > 1) wrong_if(c->v, times(times(table->stride[0], c->sequences), 4) > BAD_SPAN || times(times(table->stride[0], c->sequences), 4) < 0, "block_table");
+    if (c->paged && c->sequences > 1)
+        wrong_if(c->v,
+                 times(times(table->stride[0], c->sequences), 4) > BAD_SPAN ||
+                     times(times(table->stride[0], c->sequences), 4) < 0,
+                 "block_table");
     if (!has(a, OUT)) return;
     for (axis = 0; axis < out->ndim - 1; ++axis)
-        bad_tensor(c, out->shape[axis] > 1 && llabs(out->stride[axis]) < c->value_dim, OUT); /* a run looks at axes together */
+        bad_tensor(c, out->shape[axis] > 1 && llabs(out->stride[axis]) < c->value_dim,
+                   OUT); /* a run looks at axes together */
 }
 
-static int lengths_known(const v2_args *a) { return !has(a, QLENS) && !has(a, KVLENS); }
+static int lengths_known(const v2_args *a) {
+    return !has(a, QLENS) && !has(a, KVLENS);
+}
 
 /* Length of a sequence out of a host list; absent: all. */
 static int64_t listed_length(const fia_int_list *list, int64_t b, int sums, int64_t all) {
@@ -910,7 +1014,8 @@ static void offset_window_rules(call_facts *c) {
     const v2_args *a = c->a;
     const int64_t pre = a->pre_tokens, next = a->next_tokens;
     int64_t b;
-    if (c->empty || !has(a, OFFSET_OUT) || !has(a, MASK) || (c->one_row && !has(a, QUERY_ROPE)) || !lengths_known(a)) return;
+    if (c->empty || !has(a, OFFSET_OUT) || !has(a, MASK) || (c->one_row && !has(a, QUERY_ROPE)) || !lengths_known(a))
+        return;
     for (b = 0; b < c->sequences; ++b) {
         const int64_t room = c->listed ? a->key_list[b].shape[c->in->row] : c->keys;
         const int64_t L1 = c->one_row ? 1 : listed_length(&a->actual_seq_qlen, b, c->in->packed, c->rows);
@@ -928,7 +1033,9 @@ static void packed_scale_rules(call_facts *c) {
     const int64_t *ends = a->actual_seq_kvlen.data;
     int64_t b, last = 0;
     int k;
-    if (c->empty || !c->in->packed || c->paged || !ends || !lengths_known(a) || (mode != 1 && mode != 3) || a->query.dtype == FIA_I8) return;
+    if (c->empty || !c->in->packed || c->paged || !ends || !lengths_known(a) || (mode != 1 && mode != 3) ||
+        a->query.dtype == FIA_I8)
+        return;
     for (b = 0; b < c->sequences; last = ends[b++])
         for (k = 0; k < 2; ++k) {
             const fia_tensor *t = of(a, k ? SCALE_V : SCALE_K);
@@ -960,7 +1067,17 @@ static void v2_rules(verdict *v, const v2_args *a, const fia_plan *any, int whol
 
 /* ---- fields ---- */
 
-typedef enum field_kind { INT32, INT64, DTYPE, DOUBLE, LAYOUT, TENSOR_ITSELF, LIST_ITSELF, LIST_OF_TENSORS, ELEMENT } field_kind;
+typedef enum field_kind {
+    INT32,
+    INT64,
+    DTYPE,
+    DOUBLE,
+    LAYOUT,
+    TENSOR_ITSELF,
+    LIST_ITSELF,
+    LIST_OF_TENSORS,
+    ELEMENT
+} field_kind;
 
 typedef struct field {
     char name[64], owner[24]; /* owner: the argument that a refusal names */
@@ -1042,8 +1159,11 @@ static void list_fields(void) {
     add_field("value_list", "value", args + offsetof(v2_args, value_list), LIST_OF_TENSORS);
     add_field("actual_seq_qlen", "actual_seq_qlen", args + offsetof(v2_args, actual_seq_qlen), LIST_ITSELF);
     add_field("actual_seq_kvlen", "actual_seq_kvlen", args + offsetof(v2_args, actual_seq_kvlen), LIST_ITSELF);
-    if (a->actual_seq_qlen.data) add_field("actual_seq_qlen.count", "actual_seq_qlen", args + offsetof(v2_args, actual_seq_qlen.count), INT64);
-    if (a->actual_seq_kvlen.data) add_field("actual_seq_kvlen.count", "actual_seq_kvlen", args + offsetof(v2_args, actual_seq_kvlen.count), INT64);
+    if (a->actual_seq_qlen.data)
+        add_field("actual_seq_qlen.count", "actual_seq_qlen", args + offsetof(v2_args, actual_seq_qlen.count), INT64);
+    if (a->actual_seq_kvlen.data)
+        add_field("actual_seq_kvlen.count", "actual_seq_kvlen", args + offsetof(v2_args, actual_seq_kvlen.count),
+                  INT64);
     for (i = 0; i < B && a->actual_seq_qlen.data; ++i) {
         (void)snprintf(text, sizeof(text), "actual_seq_qlen[%d]", i);
         add_field(text, "actual_seq_qlen", offsetof(v2_call, q_lens) + (size_t)i * sizeof(int64_t), ELEMENT);
@@ -1060,12 +1180,35 @@ static void list_fields(void) {
     }
 }
 
-static const char *const layout_values[] = {NULL,      "",         "BSHX",      "bsh",       "SBH",      "BS",        "TND_TND",  "BNSD_NBS",
-                                            "_",       "BSND_",    "BSH",       "BSND",      "BNSD",     "BNSD_BSND", "BSH_BNSD", "BSND_BNSD",
-                                            "BSH_NBSD", "BSND_NBSD", "BNSD_NBSD", "TND",     "NTD",      "TND_NTD",   "NTD_TND",  "NSD",
-                                            "a layout whose name is longer than any name of a layout could ever be, and then some more of it, so that "
-                                            "a sentence which repeats it in full has no room left to say which layouts there are, what it must do"};
-static const double double_values[] = {NAN, INFINITY, -INFINITY, 1e300, -1e300, 3.5e38, 3.4e38, -3.4e38, 0.0, -1.0, 1e-320, 1.0};
+static const char *const layout_values[] = {
+    NULL,
+    "",
+    "BSHX",
+    "bsh",
+    "SBH",
+    "BS",
+    "TND_TND",
+    "BNSD_NBS",
+    "_",
+    "BSND_",
+    "BSH",
+    "BSND",
+    "BNSD",
+    "BNSD_BSND",
+    "BSH_BNSD",
+    "BSND_BNSD",
+    "BSH_NBSD",
+    "BSND_NBSD",
+    "BNSD_NBSD",
+    "TND",
+    "NTD",
+    "TND_NTD",
+    "NTD_TND",
+    "NSD",
+    "a layout whose name is longer than any name of a layout could ever be, and then some more of it, so that "
+    "a sentence which repeats it in full has no room left to say which layouts there are, what it must do"};
+static const double double_values[] = {NAN,    INFINITY, -INFINITY, 1e300, -1e300, 3.5e38,
+                                       3.4e38, -3.4e38,  0.0,       -1.0,  1e-320, 1.0};
 
 static void field_values(values *v, const field *f) {
     const char *at = (const char *)&call + f->at;
@@ -1104,7 +1247,11 @@ static int set_field(const field *f, int64_t value) {
     const fia_tensor *first = value ? (f->owner[0] == 'k' ? call.keys : call.values) : NULL;
     char before[sizeof(fia_tensor)];
     size_t bytes = sizeof(int64_t);
-    memcpy(before, at, f->kind == TENSOR_ITSELF ? sizeof(t) : f->kind == LIST_ITSELF ? sizeof(list) : f->kind == LIST_OF_TENSORS ? sizeof(first) : sizeof(narrow));
+    memcpy(before, at,
+           f->kind == TENSOR_ITSELF     ? sizeof(t)
+           : f->kind == LIST_ITSELF     ? sizeof(list)
+           : f->kind == LIST_OF_TENSORS ? sizeof(first)
+                                        : sizeof(narrow));
     switch (f->kind) {
     case DTYPE:
     case INT32: memcpy(at, &narrow, bytes = sizeof(narrow)); break;
@@ -1115,7 +1262,8 @@ static int set_field(const field *f, int64_t value) {
         memcpy(at, &double_values[value], sizeof(double));
         return 1;
     case LAYOUT:
-        if (layout_values[value] && call.args.input_layout && strcmp(call.args.input_layout, layout_values[value]) == 0) return 0;
+        if (layout_values[value] && call.args.input_layout && strcmp(call.args.input_layout, layout_values[value]) == 0)
+            return 0;
         memcpy(at, &layout_values[value], sizeof(layout_values[0]));
         return 1;
     case TENSOR_ITSELF: /* absent; one number; data without axes; axes without data */
@@ -1145,9 +1293,11 @@ static int set_field(const field *f, int64_t value) {
 }
 
 static void show_field_value(const field *f, int64_t value) {
-    if (f->kind == LAYOUT) (void)snprintf(bad.value, sizeof(bad.value), "%.40s", layout_values[value] ? layout_values[value] : "NULL");
+    if (f->kind == LAYOUT)
+        (void)snprintf(bad.value, sizeof(bad.value), "%.40s", layout_values[value] ? layout_values[value] : "NULL");
     else if (f->kind == DOUBLE) (void)snprintf(bad.value, sizeof(bad.value), "%g", double_values[value]);
-    else if (f->kind >= TENSOR_ITSELF && f->kind != ELEMENT) (void)snprintf(bad.value, sizeof(bad.value), "form %d", (int)value);
+    else if (f->kind >= TENSOR_ITSELF && f->kind != ELEMENT)
+        (void)snprintf(bad.value, sizeof(bad.value), "form %d", (int)value);
     else show_value(value);
 }
 
@@ -1170,10 +1320,13 @@ static void check_value(const fia_report *report, const field *f, int64_t value)
     char want[64];
     const size_t n = strlen(f->name);
     if (strncmp(report->text, f->name, n) != 0 || strncmp(report->text + n, " is ", 4) != 0) return;
-    if (f->kind == DTYPE && value >= 0 && value <= FIA_HIF8) (void)snprintf(want, sizeof(want), " is %s; ", fia_dtype_text((fia_dtype)value));
-    else if (f->kind == DTYPE || f->kind == INT32 || f->kind == INT64) (void)snprintf(want, sizeof(want), " is %lld; ", (long long)value);
+    if (f->kind == DTYPE && value >= 0 && value <= FIA_HIF8)
+        (void)snprintf(want, sizeof(want), " is %s; ", fia_dtype_text((fia_dtype)value));
+    else if (f->kind == DTYPE || f->kind == INT32 || f->kind == INT64)
+        (void)snprintf(want, sizeof(want), " is %lld; ", (long long)value);
     else return;
-    if (strstr(f->name, "_tokens") && (value > INT32_MAX || value < INT32_MIN)) return; /* clipped, as the operator does */
+    if (strstr(f->name, "_tokens") && (value > INT32_MAX || value < INT32_MIN))
+        return; /* clipped, as the operator does */
     if (strncmp(report->text + n, want, strlen(want)) != 0) bad_fail("its value is not in the text", report, NULL);
 }
 
@@ -1186,7 +1339,8 @@ static int try_plan(fia_report *report) {
     soil_report(report);
     status = fia_fused_infer_attention_score_v2_plan(NULL, &call.args, 2, &plan, report);
     if (status) check_canary(&plan, sizeof(plan), "the plan was written");
-    if (fia_fused_infer_attention_score_v2_plan(NULL, &call.args, 2, &plan, NULL) != status) bad_fail("another status without a report", report, &v);
+    if (fia_fused_infer_attention_score_v2_plan(NULL, &call.args, 2, &plan, NULL) != status)
+        bad_fail("another status without a report", report, &v);
     return check_verdict(status, report, &v);
 }
 
@@ -1246,7 +1400,8 @@ static void every_field_of_a_plan(void **state) {
 /* Counts that stay inside the arrays of the test: what an array really holds only its owner knows. */
 static int readable(void) {
     const v2_args *a = &call.args;
-    return (!a->actual_seq_qlen.data || a->actual_seq_qlen.count <= 4) && (!a->actual_seq_kvlen.data || a->actual_seq_kvlen.count <= 4) &&
+    return (!a->actual_seq_qlen.data || a->actual_seq_qlen.count <= 4) &&
+           (!a->actual_seq_kvlen.data || a->actual_seq_kvlen.count <= 4) &&
            (!(a->key_list || a->value_list) || a->list_count <= B);
 }
 
@@ -1294,16 +1449,19 @@ static void arguments_of_plan(void **state) {
         wrong_if(&v, 1, bad.field = "max_workers");
         show_value(workers[i]);
         soil_report(&report);
-        bad.refused += check_verdict(fia_fused_infer_attention_score_v2_plan(NULL, &call.args, workers[i], &plan, &report), &report, &v);
+        bad.refused += check_verdict(
+            fia_fused_infer_attention_score_v2_plan(NULL, &call.args, workers[i], &plan, &report), &report, &v);
     }
     for (i = 0; i < 3; ++i) {
         memset(&v, 0, sizeof(v));
         wrong_if(&v, 1, bad.field = i == 1 ? "plan" : "args");
         (void)snprintf(bad.value, sizeof(bad.value), "NULL");
         soil_report(&report);
-        bad.refused += check_verdict(i == 0   ? fia_fused_infer_attention_score_v2_plan(NULL, NULL, 1, &plan, &report)
-                                     : i == 1 ? fia_fused_infer_attention_score_v2_plan(NULL, &call.args, 1, NULL, &report)
-                                              : fia_fused_infer_attention_score_v2_outputs(NULL, &report), &report, &v);
+        bad.refused +=
+            check_verdict(i == 0   ? fia_fused_infer_attention_score_v2_plan(NULL, NULL, 1, &plan, &report)
+                          : i == 1 ? fia_fused_infer_attention_score_v2_plan(NULL, &call.args, 1, NULL, &report)
+                                   : fia_fused_infer_attention_score_v2_outputs(NULL, &report),
+                          &report, &v);
     }
     check_canary(&plan, sizeof(plan), "the plan was written");
     assert_int_equal(bad.failures, 0);
@@ -1380,7 +1538,9 @@ static int try_run(const fia_plan *plan, const verdict *v) {
     fia_report report;
     int refused;
     soil_report(&report);
-    refused = check_verdict(fia_fused_infer_attention_score_v2_run(plan, &call.args, workspace, plan->workspace_bytes, NULL, &report), &report, v);
+    refused = check_verdict(
+        fia_fused_infer_attention_score_v2_run(plan, &call.args, workspace, plan->workspace_bytes, NULL, &report),
+        &report, v);
     if (refused) check_outputs_untouched();
     else soil_outputs();
     return refused;
@@ -1402,7 +1562,8 @@ static void plan_call(int which, fia_plan *plan) {
     fia_report report;
     verdict v;
     begin(which);
-    if (fia_fused_infer_attention_score_v2_plan(NULL, &call.args, 2, plan, &report)) fail_msg("%s: %s", call.name, report.text);
+    if (fia_fused_infer_attention_score_v2_plan(NULL, &call.args, 2, plan, &report))
+        fail_msg("%s: %s", call.name, report.text);
     assert_true(plan->workspace_bytes <= sizeof(workspace));
     if (!has(&call.args, OUT)) set_outputs(&call, call.args.return_softmax_lse);
     list_fields();
@@ -1418,7 +1579,9 @@ static void changed_verdict(verdict *v, const field *f, const v2_call *planned, 
     if (f->kind == ELEMENT) run_rules(v, plan);
     if (f->kind == ELEMENT || (f->kind == TENSOR_ITSELF && strcmp(bad.value, "form 3") == 0)) return;
     if (stride) {
-        const int64_t shape = *(const int64_t *)(const void *)((const char *)planned + f->at - offsetof(fia_tensor, stride) + offsetof(fia_tensor, shape));
+        const int64_t shape =
+            *(const int64_t *)(const void *)((const char *)planned + f->at - offsetof(fia_tensor, stride) +
+                                             offsetof(fia_tensor, shape));
         if (shape < 2) return;
     }
     wrong_if(v, 1, f->owner);
@@ -1465,7 +1628,8 @@ static void sweep_address(const fia_plan *plan, fia_tensor *t, const char *owner
         t->data = k == 0 ? NULL : over ? call.args.attention_out.data : (char *)now + k;
         (void)snprintf(bad.value, sizeof(bad.value), "pointer %d", k);
         memset(&v, 0, sizeof(v));
-        wrong_if(&v, count_of(t) != 0 && (!over || (is_dense(t) && count_of(&call.args.attention_out) != 0)), over ? "attention_out" : owner);
+        wrong_if(&v, count_of(t) != 0 && (!over || (is_dense(t) && count_of(&call.args.attention_out) != 0)),
+                 over ? "attention_out" : owner);
         if (v.wrong && try_run(plan, &v)) ++bad.refused;
         if (v.wrong) try_io(plan, &v, 1);
         t->data = now;
@@ -1553,15 +1717,18 @@ static void run_in_turn(void *pool, int n, fia_task task, void *data) {
     for (i = 0; i < n; ++i) task(data, i);
 }
 
-static void expect_refusal(const fia_plan *plan, const v2_args *args, void *room, size_t bytes, const fia_workers *workers, const char *name) {
+static void expect_refusal(const fia_plan *plan, const v2_args *args, void *room, size_t bytes,
+                           const fia_workers *workers, const char *name) {
     fia_report report;
     verdict v;
     memset(&v, 0, sizeof(v));
     wrong_if(&v, 1, name);
     bad.field = name;
     soil_report(&report);
-    bad.refused += check_verdict(fia_fused_infer_attention_score_v2_run(plan, args, room, bytes, workers, &report), &report, &v);
-    if (fia_fused_infer_attention_score_v2_run(plan, args, room, bytes, workers, NULL) != FIA_ERR_ARGUMENT) bad_fail("another status without a report", NULL, NULL);
+    bad.refused +=
+        check_verdict(fia_fused_infer_attention_score_v2_run(plan, args, room, bytes, workers, &report), &report, &v);
+    if (fia_fused_infer_attention_score_v2_run(plan, args, room, bytes, workers, NULL) != FIA_ERR_ARGUMENT)
+        bad_fail("another status without a report", NULL, NULL);
     check_outputs_untouched();
 }
 
@@ -1581,7 +1748,8 @@ static void arguments_of_run(void **state) {
         expect_refusal(NULL, &call.args, workspace, sizeof(workspace), NULL, "plan");
         expect_refusal(&plan, NULL, workspace, sizeof(workspace), NULL, "args");
         expect_refusal(&plan, &call.args, NULL, plan.workspace_bytes, NULL, "workspace");
-        for (i = 1; i < 64; i *= 2) expect_refusal(&plan, &call.args, workspace, plan.workspace_bytes - (size_t)i, NULL, "workspace_bytes");
+        for (i = 1; i < 64; i *= 2)
+            expect_refusal(&plan, &call.args, workspace, plan.workspace_bytes - (size_t)i, NULL, "workspace_bytes");
         expect_refusal(&plan, &call.args, workspace, 0, NULL, "workspace_bytes");
         for (i = 0; i < 5; ++i) {
             workers.n = counts[i];
@@ -1593,7 +1761,8 @@ static void arguments_of_run(void **state) {
             show_value(list.at[i]);
             changed = plan;
             changed.version = (uint32_t)list.at[i];
-            if (changed.version != plan.version) expect_refusal(&changed, &call.args, workspace, sizeof(workspace), NULL, "plan");
+            if (changed.version != plan.version)
+                expect_refusal(&changed, &call.args, workspace, sizeof(workspace), NULL, "plan");
             changed = plan;
             changed.op = (int32_t)list.at[i];
             if (changed.op != plan.op) expect_refusal(&changed, &call.args, workspace, sizeof(workspace), NULL, "plan");
@@ -1601,23 +1770,25 @@ static void arguments_of_run(void **state) {
         memset(&v, 0, sizeof(v));
         wrong_if(&v, 1, bad.field = "io");
         soil_report(&report);
-        bad.refused += check_verdict(fia_fused_infer_attention_score_v2_io(&plan, &call.args, NULL, &report), &report, &v);
+        bad.refused +=
+            check_verdict(fia_fused_infer_attention_score_v2_io(&plan, &call.args, NULL, &report), &report, &v);
     }
     assert_int_equal(bad.failures, 0);
 }
 
 static void enough_was_refused(void **state) {
     (void)state;
-    printf("operator door: %ld distinct (call, field, value) refused by name, %ld taken; seed %llu\n", bad.refused, bad.taken,
-           (unsigned long long)bad.seed);
+    printf("operator door: %ld distinct (call, field, value) refused by name, %ld taken; seed %llu\n", bad.refused,
+           bad.taken, (unsigned long long)bad.seed);
     assert_true(bad.refused >= 10000);
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(every_field_of_a_plan),  cmocka_unit_test(pairs_of_fields_of_a_plan),
-                                       cmocka_unit_test(arguments_of_plan),      cmocka_unit_test(every_change_since_the_plan),
-                                       cmocka_unit_test(every_address_of_a_run), cmocka_unit_test(every_value_of_a_run),
-                                       cmocka_unit_test(arguments_of_run),       cmocka_unit_test(enough_was_refused)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(every_field_of_a_plan),  cmocka_unit_test(pairs_of_fields_of_a_plan),
+        cmocka_unit_test(arguments_of_plan),      cmocka_unit_test(every_change_since_the_plan),
+        cmocka_unit_test(every_address_of_a_run), cmocka_unit_test(every_value_of_a_run),
+        cmocka_unit_test(arguments_of_run),       cmocka_unit_test(enough_was_refused)};
     fia_report report;
     bad.seed = seed_of_environment();
     makers[0](&call);

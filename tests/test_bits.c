@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
- * Same bits: out and lse do not depend on workers, batch neighbours, pages, strides, alignments, or on anything that lies
- * in padding and workspace. Run with bodies of FIA_CHUNK=32, so that a thousand keys pass through every part of the chunk rule.
+ * Same bits: out and lse do not depend on workers, batch neighbours, pages, strides, alignments, or on anything that
+ * lies in padding and workspace. Run with bodies of FIA_CHUNK=32, so that a thousand keys pass through every part of
+ * the chunk rule.
  */
 #define _DEFAULT_SOURCE
 #include "call_scenarios.h"

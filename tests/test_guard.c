@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
  * What a run touches: guard pages directly behind or before every buffer, inputs that cannot be written, K and V rows
- * outside the bounds on pages that cannot be read, bytes between and behind output rows, and the end of the workspace.
+ * outside the bounds on pages that cannot be read, bytes between and behind output rows, the end of the workspace.
  * A wrong access ends the test with a signal.
  */
 #define _DEFAULT_SOURCE
@@ -153,7 +153,7 @@ static void unlock_row(const call *c, int which, int b, int64_t h, int64_t row) 
     assert_int_equal(mprotect(call_at(c, which, b, h, row), call_system_page(), PROT_READ | PROT_WRITE), 0);
 }
 
-/* Everything is locked but the rows that the run has to do with; pages of the table that no row may follow name no page. */
+/* Everything is locked but the rows that the run has to do with; table entries that no row may follow name no page. */
 static int64_t lock_all_but_live_rows(const call *c) {
     const oracle_call from = {&c->problem, &c->io, NULL};
     int64_t h, r, j, unlocked = 0;

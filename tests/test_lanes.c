@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
  * Rooms R5 lanes, R6 math and R7 codecs of one target, as a table against plain C: each operation with NaN, infinities,
- * subnormals and signed zeros, loads and stores of every length at the end of a page, all values of f16 and bf16, sums in
- * their order, and the error bounds of exp2, tanh and log. The bodies are part of this file: it is compiled once per target.
+ * subnormals and signed zeros, loads and stores of every length at the end of a page, all values of f16 and bf16, sums
+ * in their order, the error bounds of exp2, tanh and log. The bodies are part of this file: compiled once per target.
  *     test_lanes [--small]    --small: a tenth of the points, for emulated CPUs
  */
 #define _DEFAULT_SOURCE
@@ -295,7 +295,7 @@ static void test_loads_and_stores(void) {
     }
 }
 
-/* Rows of every length: decoded from the end of a page to the end of a page, stored there, with multiplier and offset. */
+/* Rows of every length: stored before the end of a page, with multiplier and offset, and decoded from there. */
 static void test_rows(void) {
     static const fia_codec *const codecs[3] = {&fia_codec_f32_, &fia_codec_f16_, &fia_codec_bf16_};
     float x[80], mul[80], add[80], *wide = (float *)malloc(80 * sizeof(float));

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * Shards of the keys, merged: against the oracle on all keys, with every modifier at its global place; empty parts, order,
- * sinks, casts, strides, numbers far apart.
+ * Shards of the keys, merged: against the oracle on all keys, with every modifier at its global place; empty parts,
+ * order, sinks, casts, strides, numbers far apart.
  */
 #define _DEFAULT_SOURCE
 #include "call_scenarios.h"

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * NaN and infinities: what is dropped has no influence, what is kept follows IEEE and reaches exactly the rows that use it,
- * a row that keeps no key gives 0. Outputs are compared bit by bit with those of a clean call.
+ * NaN and infinities: what is dropped has no influence, what is kept follows IEEE and reaches exactly the rows that use
+ * it, a row that keeps no key gives 0. Outputs are compared bit by bit with those of a clean call.
  */
 #define _DEFAULT_SOURCE
 #include "call_scenarios.h"
