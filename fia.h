@@ -2701,11 +2701,17 @@ static size_t fia_part_(size_t *end, size_t bytes) {
     return at;
 }
 
-/* Most row blocks that a unit of either family has. */
+/* Most row blocks that a unit of either family has: what shares a preparation, or all that the longest query gives. */
 static int64_t fia_unit_blocks_(const fia_plan *plan) {
-    int64_t stream = FIA_STREAM_PREP_;
-    if (plan->problem.n_kv_heads > stream && fia_heads_together_(&plan->problem, plan->keys)) stream = plan->problem.n_kv_heads;
-    return fia_max_(stream, plan->tile->prep_blocks);
+    const fia_problem *p = &plan->problem;
+    const int64_t rows = fia_mul_(plan->keys->per_token ? 1 : p->max_q_len, fia_group_(p));
+    int64_t stream = FIA_STREAM_PREP_, tile = plan->tile->prep_blocks;
+    if (rows >= 0) {
+        stream = fia_min_(stream, rows / FIA_STREAM_ROWS + 1);
+        tile = fia_min_(tile, rows / plan->tile->rows + 1);
+    }
+    if (fia_heads_together_(p, plan->keys)) stream = fia_max_(stream, p->n_kv_heads);
+    return fia_max_(stream, tile);
 }
 
 FIA_INLINE_ int fia_super_keys_(const fia_plan *plan) { return (int)fia_min_(plan->tile->super_keys, plan->chunk_base); }

@@ -108,6 +108,15 @@ static inline void scenario_prefill_window_offset(call_spec *s) {
     s->window_left = 45;
 }
 
+/* Wider than two blocks of keys: where a row's keys begin and end is seen in its bits unless the grid is global. */
+static inline void scenario_prefill_wide_window(call_spec *s) {
+    scenario_heads(s, 1, 2, 16, 16);
+    scenario_sequence(s, 40, 420, 777 + 380, 777);
+    scenario_sequence(s, 33, 201, 90, -41);
+    s->offsets = s->causal = 1;
+    s->window_left = 155;
+}
+
 static inline void scenario_prefill_band(call_spec *s) {
     scenario_heads(s, 2, 1, 16, 16);
     scenario_dtypes(s, FIA_BF16, FIA_BF16, FIA_BF16, FIA_F16);
@@ -160,7 +169,7 @@ static inline void scenario_both_families(call_spec *s) {
     s->causal = 1;
 }
 
-enum { SCENARIOS = 13 };
+enum { SCENARIOS = 14 };
 
 static inline const char *scenario_name(int k) {
     static const char *const name[SCENARIOS] = {
@@ -172,6 +181,7 @@ static inline const char *scenario_name(int k) {
         "decode with rope, values in keys",
         "causal prefill",
         "prefill with a window at an odd offset",
+        "prefill with a wide window at an odd offset",
         "prefill with a band",
         "prefill with every modifier",
         "prefill over more than 32 chunks with a mask",
@@ -186,9 +196,9 @@ static inline void scenario_spec(int k, call_spec *spec) {
     static void (*const set[SCENARIOS])(call_spec *) = {
         scenario_decode_long,          scenario_decode_alone,          scenario_decode_heads_of_one,
         scenario_decode_window_offset, scenario_decode_modifiers,      scenario_decode_rope_value_in_key,
-        scenario_prefill_causal,       scenario_prefill_window_offset, scenario_prefill_band,
-        scenario_prefill_modifiers,    scenario_prefill_mask_long,     scenario_prefill_rope,
-        scenario_both_families,
+        scenario_prefill_causal,       scenario_prefill_window_offset, scenario_prefill_wide_window,
+        scenario_prefill_band,         scenario_prefill_modifiers,     scenario_prefill_mask_long,
+        scenario_prefill_rope,         scenario_both_families,
     };
     call_spec_init(spec);
     spec->n = 0;

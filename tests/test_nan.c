@@ -276,36 +276,42 @@ static void infinity_in_a_key_follows_ieee(void **state) {
     for_all(check_infinite_key);
 }
 
-/* All keys of a row have a score of -inf: 0 / 0. A key whose score is -inf has weight 0, and 0 * NaN is NaN. */
+/* A key whose score is -inf has weight 0, and 0 * NaN is NaN; where all kept keys have such scores the row is 0 / 0. */
+static void check_minus_infinite_scores(const variant *v) {
+    const call_form form = {0};
+    const int64_t row = 2;
+    call_spec spec;
+    clean k;
+    int64_t i, j = 40;
+    call c;
+    variant_spec(v, &spec);
+    call_make(&c, &spec, &form);
+    for (i = 0; i < spec.D; ++i) call_set(&c, CALL_Q, 0, 0, row, i, i == 3 ? 1 : 0.25);
+    k = keep_clean(&c, v);
+    while (!keeps(&c, 0, 0, row, j)) ++j;
+    call_set(&c, CALL_K, 0, 0, j, 3, -INFINITY);
+    call_set(&c, CALL_V, 0, 0, j, 6, NAN);
+    run_variant(&c, v);
+    assert_true(isnan(call_get(&c, CALL_OUT, 0, 0, row, 6)));
+    assert_true(isfinite(call_get(&c, CALL_OUT, 0, 0, row, 5)));
+    check_row(&c, &k, 0, 2, row, SAME, 0, 0);
+    for (j = 0; j < 75; ++j) call_set(&c, CALL_K, 0, 0, j, 3, -INFINITY);
+    run_variant(&c, v);
+    for (i = 0; i < spec.Dv; ++i) assert_true(isnan(call_get(&c, CALL_OUT, 0, 0, row, i)));
+    assert_true(oracle_decode(FIA_F32, call_at(&c, CALL_LSE, 0, 0, row), 0) == -INFINITY);
+    free_clean(k);
+    call_free(&c);
+}
+
 static void kept_scores_of_minus_infinity_are_not_drops(void **state) {
-    int family, types;
+    int modifiers, family, types;
     (void)state;
-    for (family = FIA_FAMILY_STREAM; family <= FIA_FAMILY_TILE; ++family)
-        for (types = 0; types < 3; ++types) {
-            const variant v = {PLAIN, types, 0, family, CALL_SERIAL};
-            const call_form form = {0};
-            const int64_t row = 2;
-            call_spec spec;
-            clean k;
-            int64_t j;
-            call c;
-            variant_spec(&v, &spec);
-            call_make(&c, &spec, &form);
-            for (j = 0; j < spec.D; ++j) call_set(&c, CALL_Q, 0, 0, row, j, j == 3 ? 1 : 0.25);
-            k = keep_clean(&c, &v);
-            call_set(&c, CALL_K, 0, 0, 40, 3, -INFINITY);
-            call_set(&c, CALL_V, 0, 0, 40, 6, NAN);
-            run_variant(&c, &v);
-            assert_true(isnan(call_get(&c, CALL_OUT, 0, 0, row, 6)));
-            assert_true(isfinite(call_get(&c, CALL_OUT, 0, 0, row, 5)));
-            check_row(&c, &k, 0, 2, row, SAME, 0, 0);
-            for (j = 0; j < 75; ++j) call_set(&c, CALL_K, 0, 0, j, 3, -INFINITY);
-            run_variant(&c, &v);
-            for (j = 0; j < spec.Dv; ++j) assert_true(isnan(call_get(&c, CALL_OUT, 0, 0, row, j)));
-            assert_true(oracle_decode(FIA_F32, call_at(&c, CALL_LSE, 0, 0, row), 0) == -INFINITY);
-            free_clean(k);
-            call_free(&c);
-        }
+    for (modifiers = PLAIN; modifiers < EVERYTHING; ++modifiers)
+        for (family = FIA_FAMILY_STREAM; family <= FIA_FAMILY_TILE; ++family)
+            for (types = 0; types < 3; ++types) {
+                const variant v = {modifiers, types, 0, family, CALL_SERIAL};
+                check_minus_infinite_scores(&v);
+            }
 }
 
 static void check_query(const variant *v, call *c) {
