@@ -975,6 +975,7 @@ FIA_INLINE_ uint32_t fia_float_bits_(float f) {
 }
 
 #define FIA_INF_ fia_bits_float_(0x7f800000u)
+#define FIA_NAN_BITS_ 0x7fc00000u
 
 /* binary16 to binary32: the exponent is moved by a multiplication, which is exact, denormals included (Giesen's method). */
 FIA_INLINE_ float fia_f16_float_(uint16_t h) {
@@ -1818,6 +1819,17 @@ static void fia_scale_row_(float *x, float a, int n) {
     for (; i < n; ++i) x[i] *= a;
 }
 
+/* x = x * weight over n floats of a result. NaN gets one bit pattern: its sign and payload would tell which path met it. */
+static void fia_weigh_result_(float *x, float weight, int n) {
+    const fia_vf_ w = fia_vf_set1_(weight), nan = fia_vf_set1_(fia_bits_float_(FIA_NAN_BITS_));
+    int i = 0;
+    for (; i + FIA_LANES <= n; i += FIA_LANES) {
+        const fia_vf_ y = fia_vf_mul_(fia_vf_load_(x + i), w);
+        fia_vf_store_(x + i, fia_vf_select_(fia_vf_eq_(y, y), y, nan));
+    }
+    for (; i < n; ++i) x[i] = x[i] * weight == x[i] * weight ? x[i] * weight : fia_bits_float_(FIA_NAN_BITS_);
+}
+
 /* x = x * a + y * b over n floats. */
 static void fia_blend_(float *x, float a, const float *y, float b, int n) {
     const fia_vf_ va = fia_vf_set1_(a), vb = fia_vf_set1_(b);
@@ -1863,7 +1875,7 @@ static float fia_state_finish_(float m, float l, float sink, float *weight) {
         const float a = fia_exp2_(m - top);
         *weight = a / (l * a + fia_exp2_(s - top));
     }
-    return (float)lse;
+    return lse == lse ? (float)lse : fia_bits_float_(FIA_NAN_BITS_);
 }
 
 /* ==== R10 modifiers ========================================================================== */
@@ -3834,7 +3846,7 @@ static void fia_finish_rows_(const fia_worker_ *w, const fia_row_block_ *rb, fia
             memset(o, 0, (size_t)p->value_dim * sizeof(float));
         } else {
             lse = fia_state_finish_(state.m[r], state.l[r], fia_sink_of_(p, io, rb->head[r]), &weight);
-            fia_scale_row_(o, weight, p->value_dim);
+            fia_weigh_result_(o, weight, p->value_dim);
             fia_out_scales_(p, io, rb->head[r], w->out, &mul, &add);
         }
         w->plan->codec_out->store(out, o, p->value_dim, mul, add, p->out.params);
@@ -5397,7 +5409,7 @@ static void fia_merge_finish_row_(const fia_codec *codec, const fia_finish *f, c
         memset(x, 0, sizeof(x));
         if (!empty) {
             memcpy(x, o + i, (size_t)m * sizeof(float));
-            fia_scale_row_(x, weight, m);
+            fia_weigh_result_(x, weight, m);
         }
         if (f->scale.dtype != FIA_NONE)
             fia_channel_values_(&f->scale, (const char *)f->scale_data + i * f->scale.channel_bytes, 0, (int)head, m, mul);

@@ -196,10 +196,15 @@ typedef struct case_errors {
     double n, squares, naive_squares, worst, naive_worst;
 } case_errors;
 
+/** Rows of one case share keys and queries, hence their errors: the case that weighs most is kept apart. */
+typedef struct case_class {
+    case_errors others, heaviest, current;
+} case_class;
+
 typedef struct case_stats {
     int64_t cases, failed, rows, long_cases;
     double work; /* multiply-adds */
-    case_errors errors[CASE_CLASSES];
+    case_class classes[CASE_CLASSES];
     double lse_worst;
     int n_words; /* words of fia_explain, and in how many cases each stood */
     char word[CASE_MAX_WORDS][CASE_WORD_BYTES];
@@ -209,6 +214,10 @@ typedef struct case_stats {
 } case_stats;
 
 void case_stats_init(case_stats *stats);
+void case_errors_add(case_errors *into, const case_errors *from);
+
+/** Books the errors of the current case. */
+void case_class_end(case_class *class_);
 void case_stats_free(case_stats *stats);
 
 /** Adds to the count of a word of fia_explain, "key: word". */

@@ -567,9 +567,9 @@ static double softmax(double *scores, const double *mass, int64_t n, double *max
     return sum;
 }
 
-/* Pass 4: weighted values; returns the sum of the weighted norms. */
+/* Pass 4: weighted values; returns the sum of the weighted norms, and the largest |value|. */
 static double accumulate(const oracle_call *call, const oracle_sequence *s, int32_t kv_head, int64_t r, int64_t n,
-                         const oracle_work *work, double *out) {
+                         const oracle_work *work, double *out, double *largest) {
     int32_t dv = call->problem->value_dim, i;
     double norms = 0;
     int64_t e;
@@ -582,6 +582,7 @@ static double accumulate(const oracle_call *call, const oracle_sequence *s, int3
         for (i = 0; i < dv; ++i) {
             out[i] += weight * value[i];
             square += value[i] * value[i];
+            if (isfinite(value[i])) note(largest, value[i]);
         }
         norms += weight * sqrt(square);
     }
@@ -605,7 +606,7 @@ void oracle_row(const oracle_call *call, const oracle_sequence *s, int32_t h, in
     }
     n = row_entries(call, s, kv_head, r);
     sum = softmax(work->scores, work->scores + work->key_rows, n, &max, info);
-    norms = accumulate(call, s, kv_head, r, n, work, out);
+    norms = accumulate(call, s, kv_head, r, n, work, out, &info->largest);
     for (i = 0; i < p->value_dim; ++i) square += out[i] * out[i];
     info->spread = isfinite(square) && isfinite(norms) ? norms / (sqrt(square) + 1e-300) : 1;
     info->lse = max + log(sum);
