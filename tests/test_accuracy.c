@@ -140,10 +140,10 @@ static double uniform(const call *c, int which, int64_t id, int64_t head, int64_
     return which <= CALL_V ? call_unit(x) : call_content(c, which, id, head, row, i);
 }
 
-/* Values within +-1000: queries and keys are scaled down, so that softmax is not one key alone. */
+/* Values within +-100, so that no few rows decide the rms: queries and keys are scaled down, so that softmax is not one key alone. */
 static double cauchy(const call *c, int which, int64_t id, int64_t head, int64_t row, int64_t i) {
     const double x = tan(3.14159265358979 * (call_unit(call_hash(which, id, head, row, i)) - 0.5));
-    const double y = x > 1000 ? 1000 : x < -1000 ? -1000 : x;
+    const double y = x > 100 ? 100 : x < -100 ? -100 : x;
     if (which > CALL_V) return call_content(c, which, id, head, row, i);
     return which == CALL_V ? y : y * 0.1;
 }
