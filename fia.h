@@ -433,7 +433,7 @@ typedef struct fia_prefetch {
 } fia_prefetch;
 
 enum {
-    FIA_STREAM_KEYS = 32, /**< most keys of a piece of the stream family; 16 where a key and its value take over 512 bytes, or G < 4 */
+    FIA_STREAM_KEYS = 32, /**< most keys of a piece of the stream family; 16 where from key to key and from value to value it is over 512 bytes, or G < 4 */
     FIA_STREAM_ROWS = 8   /**< most query rows of a stream kernel */
 };
 
@@ -1246,14 +1246,15 @@ FIA_INLINE_ fia_vf_ fia_vf_swap1_(fia_vf_ a) { return _mm512_permute_ps(a, 0xb1)
 FIA_INLINE_ fia_vf_ fia_vf_swap2_(fia_vf_ a) { return _mm512_permute_ps(a, 0x4e); }
 FIA_INLINE_ fia_vf_ fia_vf_swap4_(fia_vf_ a) { return _mm512_shuffle_f32x4(a, a, 0xb1); }
 FIA_INLINE_ fia_vf_ fia_vf_swap8_(fia_vf_ a) { return _mm512_shuffle_f32x4(a, a, 0x4e); }
+/* A blend and a shuffle where that gives the same sums as two shuffles: shuffles are what runs out of ports. */
 FIA_INLINE_ fia_vf_ fia_sums_halves_(fia_vf_ a, fia_vf_ b) {
-    return _mm512_add_ps(_mm512_shuffle_f32x4(a, b, 0x44), _mm512_shuffle_f32x4(a, b, 0xee));
+    return _mm512_add_ps(simde_mm512_mask_blend_ps(0xff00, a, b), _mm512_shuffle_f32x4(a, b, 0x4e));
 }
 FIA_INLINE_ fia_vf_ fia_sums_quarters_(fia_vf_ a, fia_vf_ b) {
     return _mm512_add_ps(_mm512_shuffle_f32x4(a, b, 0x88), _mm512_shuffle_f32x4(a, b, 0xdd));
 }
 FIA_INLINE_ fia_vf_ fia_sums_pairs_(fia_vf_ a, fia_vf_ b) {
-    return _mm512_add_ps(_mm512_shuffle_ps(a, b, 0x44), _mm512_shuffle_ps(a, b, 0xee));
+    return _mm512_add_ps(simde_mm512_mask_blend_ps(0xcccc, a, b), _mm512_shuffle_ps(a, b, 0x4e));
 }
 FIA_INLINE_ fia_vf_ fia_sums_last_(fia_vf_ a, fia_vf_ b) {
     return _mm512_add_ps(_mm512_shuffle_ps(a, b, 0x88), _mm512_shuffle_ps(a, b, 0xdd));
@@ -1357,11 +1358,12 @@ FIA_INLINE_ void fia_vf_store_f16_(void *p, fia_vf_ a) {
 FIA_INLINE_ fia_vf_ fia_vf_swap1_(fia_vf_ a) { return simde_mm256_permute_ps(a, 0xb1); }
 FIA_INLINE_ fia_vf_ fia_vf_swap2_(fia_vf_ a) { return simde_mm256_permute_ps(a, 0x4e); }
 FIA_INLINE_ fia_vf_ fia_vf_swap4_(fia_vf_ a) { return simde_mm256_permute2f128_ps(a, a, 0x01); }
+/* A blend and a shuffle where that gives the same sums as two shuffles: shuffles are what runs out of ports. */
 FIA_INLINE_ fia_vf_ fia_sums_halves_(fia_vf_ a, fia_vf_ b) {
-    return simde_mm256_add_ps(simde_mm256_permute2f128_ps(a, b, 0x20), simde_mm256_permute2f128_ps(a, b, 0x31));
+    return simde_mm256_add_ps(simde_mm256_blend_ps(a, b, 0xf0), simde_mm256_permute2f128_ps(a, b, 0x21));
 }
 FIA_INLINE_ fia_vf_ fia_sums_pairs_(fia_vf_ a, fia_vf_ b) {
-    return simde_mm256_add_ps(simde_mm256_shuffle_ps(a, b, 0x44), simde_mm256_shuffle_ps(a, b, 0xee));
+    return simde_mm256_add_ps(simde_mm256_blend_ps(a, b, 0xcc), simde_mm256_shuffle_ps(a, b, 0x4e));
 }
 /* Lane i: the sum of v[i], in the order of fia_vf_sum_. */
 FIA_INLINE_ fia_vf_ fia_vf_sums_(const fia_vf_ *v) {
@@ -2315,34 +2317,57 @@ typedef struct fia_stream_state_ {
     float m[16], l[16], value_sum[16];
 } fia_stream_state_;
 
+/* p[0] becomes the sum of n vectors: i with i + n / 2, then + n / 4, ... */
+FIA_INLINE_ void fia_sum_halves_(fia_vf_ *p, const int n, const int half) {
+    int i;
+    if (n <= half) return;
+    FIA_UNROLL_ for (i = 0; i < half; ++i) p[i] = fia_vf_add_(p[i], p[i + half]);
+}
+
+/* fia_softmax_piece_ for the rows of one vector; their scores are n vectors, period floats apart. */
+FIA_INLINE_ int fia_softmax_vector_(float *state_m, float *state_l, const int n, int period, int rows, float *scores, float *alpha,
+                                    float factor, float floor) {
+    const fia_vf_ least = fia_vf_set1_(floor), scale = fia_vf_set1_(factor), old = fia_vf_load_(state_m);
+    fia_vf_ p[FIA_STREAM_KEYS], top, m, a;
+    int i;
+    FIA_UNROLL_ for (i = 0; i < n; ++i) p[i] = fia_vf_mul_(fia_vf_load_(scores + i * period), scale);
+    top = p[0];
+    FIA_UNROLL_ for (i = 1; i < n; ++i) top = fia_vf_max_(top, p[i]);
+    m = fia_vf_max_(old, fia_fold_max_(fia_vf_max_(least, top), rows));
+    a = fia_vf_exp2_(fia_vf_sub_(old, fia_vf_max_(fia_vf_set1_(FIA_KEPT_MIN_), m)));
+    a = fia_vf_select_(fia_vf_eq_(old, m), fia_vf_set1_(1.0f), a);
+    fia_vf_store_(state_m, m);
+    fia_vf_store_(alpha, a);
+    top = fia_vf_max_(fia_vf_set1_(FIA_KEPT_MIN_), m);
+    FIA_UNROLL_ for (i = 0; i < n; ++i) {
+        p[i] = fia_vf_exp2_(fia_vf_sub_(fia_vf_max_(least, p[i]), top));
+        fia_vf_store_(scores + i * period, p[i]);
+    }
+    fia_sum_halves_(p, n, 16);
+    fia_sum_halves_(p, n, 8);
+    fia_sum_halves_(p, n, 4);
+    fia_sum_halves_(p, n, 2);
+    fia_sum_halves_(p, n, 1);
+    fia_vf_store_(state_l, fia_vf_fma_(fia_vf_load_(state_l), a, fia_fold_sum_(p[0], rows)));
+    return fia_vm_any_(fia_vf_lt_(old, m)) | !fia_vm_all_(fia_vf_eq_(a, a));
+}
+
 /* Scores [key][rows] of a whole piece (-inf: dropped) -> weights in place; m and l move on; alpha[r] rescales o.
  * floor: scores below it are raised to it. Returns 1 if some alpha differs from 1.
  * Sums pair key j with j + keys / 2, then + keys / 4, ..., whatever `rows` is. */
 static int fia_softmax_piece_(fia_stream_state_ *state, int keys, int rows, float *scores, float *alpha, float factor, float floor) {
-    const fia_vf_ least = fia_vf_set1_(floor), scale = fia_vf_set1_(factor);
-    const int n = keys * rows, period = rows > FIA_LANES ? rows : FIA_LANES;
-    float sum[FIA_STREAM_KEYS * FIA_STREAM_ROWS];
-    int i, v, half, grew = 0;
+    const int period = rows > FIA_LANES ? rows : FIA_LANES, n = keys * rows / period;
+    int v, grew = 0;
     for (v = 0; v < period; v += FIA_LANES) {
-        const fia_vf_ old = fia_vf_load_(state->m + v);
-        fia_vf_ top = fia_vf_mul_(fia_vf_load_(scores + v), scale), m, a, l;
-        for (i = v + period; i < n; i += period) top = fia_vf_max_(top, fia_vf_mul_(fia_vf_load_(scores + i), scale));
-        m = fia_vf_max_(old, fia_fold_max_(fia_vf_max_(least, top), rows));
-        a = fia_vf_exp2_(fia_vf_sub_(old, fia_vf_max_(fia_vf_set1_(FIA_KEPT_MIN_), m)));
-        a = fia_vf_select_(fia_vf_eq_(old, m), fia_vf_set1_(1.0f), a);
-        grew |= fia_vm_any_(fia_vf_lt_(old, m)) | !fia_vm_all_(fia_vf_eq_(a, a));
-        fia_vf_store_(state->m + v, m);
-        fia_vf_store_(alpha + v, a);
-        m = fia_vf_max_(fia_vf_set1_(FIA_KEPT_MIN_), m);
-        for (i = v; i < n; i += period) {
-            const fia_vf_ p = fia_vf_exp2_(fia_vf_sub_(fia_vf_max_(least, fia_vf_mul_(fia_vf_load_(scores + i), scale)), m));
-            fia_vf_store_(scores + i, p);
-            fia_vf_store_(sum + i, p);
+        float *m = state->m + v, *l = state->l + v, *s = scores + v, *a = alpha + v;
+        switch (n) { /* constants, so that few vectors stay in registers */
+        case 1: grew |= fia_softmax_vector_(m, l, 1, period, rows, s, a, factor, floor); break;
+        case 2: grew |= fia_softmax_vector_(m, l, 2, period, rows, s, a, factor, floor); break;
+        case 4: grew |= fia_softmax_vector_(m, l, 4, period, rows, s, a, factor, floor); break;
+        case 8: grew |= fia_softmax_vector_(m, l, 8, period, rows, s, a, factor, floor); break;
+        case 16: grew |= fia_softmax_vector_(m, l, 16, period, rows, s, a, factor, floor); break;
+        default: grew |= fia_softmax_vector_(m, l, 32, period, rows, s, a, factor, floor);
         }
-        for (half = n / 2; half >= period; half /= 2)
-            for (i = v; i < half; i += period) fia_vf_store_(sum + i, fia_vf_add_(fia_vf_load_(sum + i), fia_vf_load_(sum + i + half)));
-        l = fia_fold_sum_(fia_vf_load_(sum + v), rows);
-        fia_vf_store_(state->l + v, fia_vf_fma_(fia_vf_load_(state->l + v), a, l));
     }
     return grew;
 }
@@ -2748,6 +2773,7 @@ typedef struct fia_gather_ {
     fia_run_of_keys *runs;
     int64_t *positions;     /* NULL unless the form is a list */
     const char **rows[3];   /* pointers of this KV head */
+    fia_rows stored[3];     /* rows [0, n) as they lie */
     float *scale[4];        /* key scale, key offset, value scale, value offset: per token, or NULL */
     float *token_room;      /* room for those, room_keys each */
     int64_t room_keys;
@@ -3509,25 +3535,35 @@ static void fia_gather_streams_(fia_gather_ *g) {
     }
 }
 
+/* Pointers to n rows that lie stride bytes apart; eight at a time, which compilers turn into vectors. */
+static void fia_row_pointers_(const char **rows, const char *p, ptrdiff_t stride, int64_t n) {
+    int64_t j;
+    int i;
+    for (j = 0; j + 8 <= n; j += 8, p += 8 * stride)
+        for (i = 0; i < 8; ++i) rows[j + i] = p + i * stride;
+    for (; j < n; ++j, p += stride) rows[j] = p;
+}
+
 /* Row pointers; entries that are not followed borrow the row of one that is. Returns 0 if none is followed. */
 static int fia_gather_rows_(fia_gather_ *g, int which) {
     const fia_stream_view_ *v = &g->base[which];
     const char *base = v->base + g->kv_head * g->head_bytes[which], *any = NULL, **rows = g->rows[which];
     int64_t r, j, n = 0;
-    for (r = 0; r < g->n_runs; ++r) {
+    for (r = 0; r < g->n_runs; n += g->runs[r++].n) {
         const fia_run_of_keys *run = g->runs + r;
-        const char *p = base + run->outer * v->outer_bytes + run->row * v->row_bytes;
         if (run->outer < 0) {
-            for (j = 0; j < run->n; ++j) rows[n++] = NULL;
+            for (j = 0; j < run->n; ++j) rows[n + j] = NULL;
             continue;
         }
-        any = p;
-        for (j = 0; j < run->n; ++j, p += v->row_bytes) rows[n++] = p;
+        any = base + run->outer * v->outer_bytes + run->row * v->row_bytes;
+        fia_row_pointers_(rows + n, any, v->row_bytes, run->n);
     }
     if (!any) return 0;
     if (g->positions)
         for (j = 0; j < n; ++j)
             if (!rows[j]) rows[j] = any;
+    g->stored[which].n = (int32_t)n;
+    g->stored[which].first = g->slot;
     return 1;
 }
 
@@ -3609,17 +3645,12 @@ static void fia_gather_find_(fia_gather_ *g, const fia_keys *keys, int64_t first
     g->n_runs = keys->runs(&g->call, first, n, g->runs);
 }
 
+/* Rows [first, first + n) of the gather. */
 static fia_rows fia_gather_block_(const fia_gather_ *g, int which, int first, int n) {
-    fia_rows r;
-    const fia_problem *p = g->problem;
-    r.row = g->rows[which] + first;
-    r.n = n;
-    r.elements = which == FIA_OF_KEY ? p->dim : which == FIA_OF_ROPE ? p->rope_dim : p->value_dim;
-    r.piece_elements = g->view[which]->piece_elements;
-    r.first = g->slot + first;
-    r.piece_bytes = g->view[which]->piece_bytes;
-    r.params = g->view[which]->params;
-    if (which == FIA_OF_ROPE && !p->rope_dim) r.n = 0;
+    fia_rows r = g->stored[which];
+    r.row += first;
+    r.first += first;
+    r.n = which == FIA_OF_ROPE && !g->problem->rope_dim ? 0 : n;
     return r;
 }
 
@@ -3706,7 +3737,15 @@ static void fia_gather_bind_(fia_worker_ *w, fia_gather_ *g, char *at) {
     at += (size_t)keys * sizeof(fia_run_of_keys);
     g->positions = w->plan->keys->entries ? (int64_t *)(void *)at : NULL;
     at += (size_t)keys * sizeof(int64_t);
-    for (k = 0; k < 3; ++k, at += (size_t)keys * sizeof(char *)) g->rows[k] = (const char **)(void *)at;
+    for (k = 0; k < 3; ++k, at += (size_t)keys * sizeof(char *)) {
+        fia_rows *r = &g->stored[k];
+        g->rows[k] = (const char **)(void *)at;
+        r->row = g->rows[k];
+        r->elements = k == FIA_OF_KEY ? w->problem->dim : k == FIA_OF_ROPE ? w->problem->rope_dim : w->problem->value_dim;
+        r->piece_elements = g->view[k]->piece_elements;
+        r->piece_bytes = g->view[k]->piece_bytes;
+        r->params = g->view[k]->params;
+    }
     g->token_room = (float *)(void *)at;
     g->room_keys = keys;
     at += (size_t)keys * 4 * sizeof(float);
@@ -4174,18 +4213,25 @@ static void fia_stream_begin_chunk_(const fia_worker_ *w, int k) {
     memset(fia_stream_out_(w, k), 0, (size_t)(FIA_STREAM_ROWS * w->problem->value_dim) * sizeof(float));
 }
 
+/* Room for a stream of rows in another form than the stored one. */
+typedef struct fia_row_room_ {
+    fia_rows rows;
+    const char *pointers[FIA_STREAM_KEYS];
+} fia_row_room_;
+
 /* A stream of rows as the kernels take it: in place, or widened where no kernel reads the stored form. */
-static fia_rows fia_stream_rows_(const fia_worker_ *w, const fia_gather_ *g, int which, const fia_stream *kernel, const char **pointers) {
-    fia_rows rows = fia_gather_block_(g, which, 0, (int)g->n);
-    const ptrdiff_t room = (fia_max_(fia_q_stride_(w->problem), w->problem->value_dim) + 16) * FIA_STREAM_KEYS;
-    float *dst = w->decoded + which * room;
+static const fia_rows *fia_stream_rows_(const fia_worker_ *w, const fia_gather_ *g, int which, const fia_stream *kernel, fia_row_room_ *room) {
+    const fia_rows *stored = &g->stored[which];
+    const ptrdiff_t floats = (fia_max_(fia_q_stride_(w->problem), w->problem->value_dim) + 16) * FIA_STREAM_KEYS;
+    float *dst = w->decoded + which * floats;
     int j;
-    if (kernel->dtype == g->view[which]->dtype && !rows.piece_elements) return rows;
-    g->codec[which]->decode(dst, rows.elements, &rows);
-    for (j = 0; j < rows.n; ++j) pointers[j] = (const char *)(dst + (ptrdiff_t)j * rows.elements);
-    rows.row = pointers;
-    rows.piece_elements = 0;
-    return rows;
+    if (kernel->dtype == g->view[which]->dtype && !stored->piece_elements) return stored;
+    g->codec[which]->decode(dst, stored->elements, stored);
+    room->rows = *stored;
+    room->rows.row = room->pointers;
+    room->rows.piece_elements = 0;
+    for (j = 0; j < stored->n; ++j) room->pointers[j] = (const char *)(dst + (ptrdiff_t)j * stored->elements);
+    return &room->rows;
 }
 
 /* Raw dots -> scores: the rope term, then K's scales and offsets. */
@@ -4238,33 +4284,35 @@ static void fia_stream_scale_weights_(const fia_worker_ *w, const fia_gather_ *g
 static void fia_stream_add_values_(const fia_worker_ *w, const fia_gather_ *g, int k, int padded, const float *weights,
                                    const unsigned char *kept, const fia_prefetch *next) {
     const fia_stream *kernel = w->plan->stream_v;
-    const char *pointers[FIA_STREAM_KEYS], *some[FIA_STREAM_KEYS];
-    const fia_rows all = fia_stream_rows_(w, g, FIA_OF_VALUE, kernel, pointers);
-    fia_rows rows = all;
+    const char *some[FIA_STREAM_KEYS];
+    fia_row_room_ room;
+    const fia_rows *all = fia_stream_rows_(w, g, FIA_OF_VALUE, kernel, &room);
+    fia_rows rows;
     float packed[FIA_STREAM_KEYS * FIA_STREAM_ROWS], *o = fia_stream_out_(w, k);
     const int dim = w->problem->value_dim, live = w->blocks[k].rows;
     int j, r, mixed = 0;
     if (!kept) {
-        kernel->accumulate[fia_rows_index_(padded)](o, dim, weights, &rows, next);
+        kernel->accumulate[fia_rows_index_(padded)](o, dim, weights, all, next);
         return;
     }
-    for (j = 0; j < all.n; ++j) mixed |= kept[j] != 0 && kept[j] != (1 << live) - 1;
+    for (j = 0; j < all->n; ++j) mixed |= kept[j] != 0 && kept[j] != (1 << live) - 1;
+    rows = *all;
     rows.row = some;
-    if (mixed && fia_values_nonfinite_(w, g, 0, all.n)) {
+    if (mixed && fia_values_nonfinite_(w, g, 0, all->n)) {
         for (r = 0; r < live; ++r) {
-            for (j = 0, rows.n = 0; j < all.n; ++j)
+            for (j = 0, rows.n = 0; j < all->n; ++j)
                 if (kept[j] >> r & 1) {
                     packed[rows.n] = weights[j * padded + r];
-                    some[rows.n++] = all.row[j];
+                    some[rows.n++] = all->row[j];
                 }
             if (rows.n) kernel->accumulate[0](o + (ptrdiff_t)r * dim, dim, packed, &rows, next);
         }
         return;
     }
-    for (j = 0, rows.n = 0; j < all.n; ++j)
+    for (j = 0, rows.n = 0; j < all->n; ++j)
         if (kept[j]) {
             memcpy(packed + rows.n * padded, weights + j * padded, (size_t)padded * sizeof(float));
-            some[rows.n++] = all.row[j];
+            some[rows.n++] = all->row[j];
         }
     if (rows.n) kernel->accumulate[fia_rows_index_(padded)](o, dim, packed, &rows, next);
 }
@@ -4274,14 +4322,13 @@ static void fia_stream_dots_of_(const fia_worker_ *w, const fia_gather_ *g, int 
     static const fia_prefetch nothing = {NULL, 0, 0};
     const int width = fia_q_stride_(w->problem), n = (int)g->n << index;
     float rope[FIA_STREAM_KEYS * FIA_STREAM_ROWS];
-    const char *pointers[FIA_STREAM_KEYS];
-    fia_rows keys = fia_stream_rows_(w, g, FIA_OF_KEY, w->plan->stream_k, pointers);
+    fia_row_room_ room;
     int i;
-    w->plan->stream_k->scores[index](scores, fia_stream_q_(w, k), width, &keys, next);
+    w->plan->stream_k->scores[index](scores, fia_stream_q_(w, k), width, fia_stream_rows_(w, g, FIA_OF_KEY, w->plan->stream_k, &room), next);
     fia_stream_scale_scores_(w, g, fia_stream_block_at_(w, k), 1 << index, scores);
     if (!w->problem->rope_dim) return;
-    keys = fia_stream_rows_(w, g, FIA_OF_ROPE, w->plan->stream_k_rope, pointers);
-    w->plan->stream_k_rope->scores[index](rope, fia_stream_q_(w, k) + w->problem->dim, width, &keys, &nothing);
+    w->plan->stream_k_rope->scores[index](rope, fia_stream_q_(w, k) + w->problem->dim, width,
+                                          fia_stream_rows_(w, g, FIA_OF_ROPE, w->plan->stream_k_rope, &room), &nothing);
     for (i = 0; i < n; ++i) scores[i] += rope[i];
 }
 
@@ -5024,6 +5071,20 @@ static void fia_plan_pool_(fia_plan *plan) {
     if (!p->pin_chunk) plan->pool_chunks = fia_min_(plan->pool_chunks, FIA_MAX_CHUNKS_);
 }
 
+/* Bytes from one row of a view to the next, of a row itself where rows overlap. */
+static int64_t fia_row_step_(const fia_codec *codec, const fia_view *view, int32_t elements) {
+    return fia_max_(view->row_bytes < 0 ? -view->row_bytes : view->row_bytes, fia_row_bytes_(codec, view, elements));
+}
+
+/* Keys of a piece. Short pieces read evenly; long ones cost less where arithmetic counts, as long as their rows lie so
+ * close that a piece and the next one fit the first cache: rows far apart, of other heads between, would share its sets. */
+static int fia_piece_keys_(const fia_plan *plan) {
+    const fia_problem *p = &plan->problem;
+    const int64_t step = fia_row_step_(plan->codec_k, &p->key, p->dim) +
+                         fia_row_step_(plan->codec_v, p->value_in_key ? &p->key : &p->value, p->value_dim);
+    return fia_group_(p) >= 4 && step <= 512 ? FIA_STREAM_KEYS : FIA_STREAM_KEYS / 2;
+}
+
 static fia_status fia_plan_kernels_(const fia_context *context, fia_plan *plan, fia_report *report) {
     const fia_problem *p = &plan->problem;
     plan->tile = fia_find_tile_(context, p);
@@ -5034,9 +5095,7 @@ static fia_status fia_plan_kernels_(const fia_context *context, fia_plan *plan, 
     if (p->key.piece_elements) plan->stream_k = &fia_stream_f32_;
     if (p->key_rope.piece_elements) plan->stream_k_rope = &fia_stream_f32_;
     if (p->value_in_key ? p->key.piece_elements : p->value.piece_elements) plan->stream_v = &fia_stream_f32_;
-    plan->piece_keys = FIA_STREAM_KEYS;
-    if (fia_group_(p) < 4 || fia_row_bytes_(plan->codec_k, &p->key, p->dim) + fia_row_bytes_(plan->codec_v, p->value_in_key ? &p->key : &p->value, p->value_dim) > 512)
-        plan->piece_keys = 16; /* short pieces read evenly; long ones cost less where arithmetic is what counts */
+    plan->piece_keys = fia_piece_keys_(plan);
     plan->chunk_base = fia_ceil_div_(fia_max_(plan->tile->chunk_base, 1), FIA_CHUNK) * FIA_CHUNK;
     if (p->pin_chunk % plan->chunk_base)
         return fia_refuse_(report, "pin_chunk", p->pin_chunk, "must be a multiple of # keys", plan->chunk_base, 0);
