@@ -430,6 +430,7 @@ typedef struct fia_prefetch {
     const char *const *row; /**< n pointers */
     int32_t n;
     int32_t bytes;          /**< of each row */
+    int32_t level;          /**< cache to fetch into: 1; 2 where rows lie so far apart that they would share sets of the first */
 } fia_prefetch;
 
 enum {
@@ -757,15 +758,15 @@ static inline fia_tensor fia_tensor_from_dlpack(const DLTensor *t) {
 #if defined(__GNUC__)
 #define FIA_INLINE_ static inline __attribute__((always_inline))
 #define FIA_NOINLINE_ __attribute__((noinline))
-#define FIA_PREFETCH_(p) __builtin_prefetch((p), 0, 3)
+#define FIA_PREFETCH_(p, level) ((level) > 1 ? __builtin_prefetch((p), 0, 2) : __builtin_prefetch((p), 0, 3))
 #elif defined(_MSC_VER)
 #define FIA_INLINE_ static __forceinline
 #define FIA_NOINLINE_ __declspec(noinline)
-#define FIA_PREFETCH_(p) ((void)(p))
+#define FIA_PREFETCH_(p, level) ((void)(p), (void)(level))
 #else
 #define FIA_INLINE_ static inline
 #define FIA_NOINLINE_
-#define FIA_PREFETCH_(p) ((void)(p))
+#define FIA_PREFETCH_(p, level) ((void)(p), (void)(level))
 #endif
 
 #ifdef __cplusplus
@@ -2156,20 +2157,20 @@ static void fia_modify_scores_(const fia_row_block_ *rb, int64_t first_key, cons
 
 /* Prefetches are spread: while bytes of a row are read, the same bytes of the row in its place in the next piece are asked
  * for; bursts would wait for each other. From 4 rows on arithmetic takes longer than that wait, and whole rows are asked for. */
-enum { FIA_LINE_ = 64 };
+enum { FIA_LINE_ = 64, FIA_WAY_ = 4096 /* bytes of a first cache over its ways: rows that far apart share sets */ };
 
 /* ---- scores ---- */
 
 /* Dots of `keys` rows with `rows` query rows, into out[key * rows + row]; keys * rows accumulators. next: `keys` rows or NULL. */
 FIA_INLINE_ void fia_stream_dots_(const fia_loader_ *from, const int keys, const int rows, float *out, const float *q,
-                                  ptrdiff_t q_stride, const char *const *key, const char *const *next, int n) {
+                                  ptrdiff_t q_stride, const char *const *key, const char *const *next, int level, int n) {
     fia_vf_ acc[FIA_ACC_ > 8 ? FIA_ACC_ : 8];
     int i, j, r, line;
     FIA_UNROLL_ for (j = 0; j < keys * rows; ++j) acc[j] = fia_vf_zero_();
     for (i = 0; i + FIA_LANES <= n;) {
         const int ask = rows < 4 && i + FIA_LINE_ / from->bytes < n ? i + FIA_LINE_ / from->bytes : n;
         for (line = i; next && line < ask; line += FIA_LINE_ / from->bytes) {
-            FIA_UNROLL_ for (j = 0; j < keys; ++j) FIA_PREFETCH_(next[j] + (ptrdiff_t)line * from->bytes);
+            FIA_UNROLL_ for (j = 0; j < keys; ++j) FIA_PREFETCH_(next[j] + (ptrdiff_t)line * from->bytes, level);
         }
         line = ask;
         for (; i + FIA_LANES <= line; i += FIA_LANES) {
@@ -2204,14 +2205,14 @@ FIA_INLINE_ void fia_stream_scores_(const fia_loader_ *from, const int rows, flo
         key = padded;
     }
     for (j = 0; j < keys->n; j += step)
-        fia_stream_dots_(from, step, rows, scores + j * rows, q, q_stride, key + j, j + step <= next->n ? next->row + j : NULL, keys->elements);
+        fia_stream_dots_(from, step, rows, scores + j * rows, q, q_stride, key + j, j + step <= next->n ? next->row + j : NULL, next->level, keys->elements);
 }
 
 /* ---- accumulate ---- */
 
 /* o[r][i0 .. i0 + vectors * lanes) += sum of weights * values. */
 FIA_INLINE_ void fia_stream_add_(const fia_loader_ *from, const int vectors, const int rows, float *o, ptrdiff_t o_stride,
-                                 const float *weights, const fia_rows *values, const char *const *next, ptrdiff_t i0) {
+                                 const float *weights, const fia_rows *values, const char *const *next, int level, ptrdiff_t i0) {
     const int width = vectors * FIA_LANES * from->bytes;
     fia_vf_ acc[FIA_ACC_ > 8 ? FIA_ACC_ : 8];
     int c, j, r;
@@ -2222,7 +2223,7 @@ FIA_INLINE_ void fia_stream_add_(const fia_loader_ *from, const int vectors, con
         const char *v = values->row[j] + i0 * from->bytes;
         fia_vf_ x[FIA_ACC_];
         if (next) {
-            FIA_UNROLL_ for (c = 0; c < width; c += FIA_LINE_) FIA_PREFETCH_(next[j] + i0 * from->bytes + c);
+            FIA_UNROLL_ for (c = 0; c < width; c += FIA_LINE_) FIA_PREFETCH_(next[j] + i0 * from->bytes + c, level);
         }
         FIA_UNROLL_ for (c = 0; c < vectors; ++c) {
             x[c] = from->load(v + (ptrdiff_t)c * FIA_LANES * from->bytes);
@@ -2255,8 +2256,8 @@ FIA_INLINE_ void fia_stream_accumulate_(const fia_loader_ *from, const int rows,
     const int n = values->elements;
     const char *const *row = values->n <= next->n ? next->row : NULL;
     int i = 0;
-    for (; i + vectors * FIA_LANES <= n; i += vectors * FIA_LANES) fia_stream_add_(from, vectors, rows, o, o_stride, weights, values, row, i);
-    for (; i + FIA_LANES <= n; i += FIA_LANES) fia_stream_add_(from, 1, rows, o, o_stride, weights, values, row, i);
+    for (; i + vectors * FIA_LANES <= n; i += vectors * FIA_LANES) fia_stream_add_(from, vectors, rows, o, o_stride, weights, values, row, next->level, i);
+    for (; i + FIA_LANES <= n; i += FIA_LANES) fia_stream_add_(from, 1, rows, o, o_stride, weights, values, row, next->level, i);
     if (i < n) fia_stream_add_tail_(from, rows, o, o_stride, weights, values, i, n - i);
 }
 
@@ -3985,7 +3986,7 @@ typedef struct fia_super_ {
 } fia_super_;
 
 static void fia_tile_block_make_(const fia_worker_ *w, fia_super_ *super, int first, int n, fia_tile_block *block) {
-    static const fia_prefetch nothing = {NULL, 0, 0};
+    static const fia_prefetch nothing = {NULL, 0, 0, 1};
     fia_gather_ *g = super->gather;
     int k;
     memset(block, 0, sizeof(*block));
@@ -4319,7 +4320,7 @@ static void fia_stream_add_values_(const fia_worker_ *w, const fia_gather_ *g, i
 
 /* Dots of a piece with the block's rows, times K's scales: q.k + q_rope.k_rope. */
 static void fia_stream_dots_of_(const fia_worker_ *w, const fia_gather_ *g, int k, int index, float *scores, const fia_prefetch *next) {
-    static const fia_prefetch nothing = {NULL, 0, 0};
+    static const fia_prefetch nothing = {NULL, 0, 0, 1};
     const int width = fia_q_stride_(w->problem), n = (int)g->n << index;
     float rope[FIA_STREAM_KEYS * FIA_STREAM_ROWS];
     fia_row_room_ room;
@@ -4410,12 +4411,13 @@ static fia_prefetch fia_prefetch_of_(const fia_gather_ *g, int which) {
     next.row = g->rows[which];
     next.n = (int32_t)g->n;
     next.bytes = g->row_bytes[which];
+    next.level = g->base[which].row_bytes >= FIA_WAY_ || g->base[which].row_bytes <= -FIA_WAY_ ? 2 : 1;
     return next;
 }
 
 /* Chunk after chunk, piece after piece; while the keys of a piece are worked on the next keys are fetched, then the next values. */
 static void fia_stream_walk_(fia_worker_ *w, const fia_unit_ *u, const fia_rect_ *rect, int64_t c, int64_t c_end, int64_t lo, int64_t hi) {
-    static const fia_prefetch nothing = {NULL, 0, 0};
+    static const fia_prefetch nothing = {NULL, 0, 0, 1};
     fia_walk_ walk;
     int64_t from, to;
     int k, now, next, g = 0;
