@@ -18,7 +18,7 @@
  *
  * The way of one query row, five functions in the rooms named behind them:
  *   fia_run (R15) -> fia_attend_item_ (R13), a share of the work, chunk by chunk
- *   -> fia_tile_step_ (R12), or fia_stream_piece_ (R13) for few rows: scores, modifiers, weights, values of a block of keys
+ *   -> fia_tile_step_ (R12), or fia_stream_piece_ (R13) for few rows: scores, modifiers, weights, values of a block
  *   -> fia_softmax_block_ (R12), or fia_softmax_piece_ (R11): the online softmax
  *   -> fia_finish_rows_ (R13): sink, division, LSE, cast
  *
@@ -136,13 +136,14 @@ typedef struct fia_view {
 
 /** Where the value of a token stands. */
 enum {
-    FIA_PLACE_ROWS = 0,  /**< as the rows lie: sequence and local token; packed rows: start of the sequence + local token */
+    FIA_PLACE_ROWS = 0,  /**< as the rows lie: sequence and local token; packed rows: start of the sequence + local
+                              token */
     FIA_PLACE_PAGES = 1, /**< where the key form finds the key: page (sequence_bytes apart) and slot */
     FIA_PLACE_LOCAL = 2  /**< sequence and local token, whatever the rows do */
 };
 
-/** Scales or offsets of a tensor: (sequence, head, token, channel), any stride 0. A stored x means (x + offset) * scale.
- * At most one of token_bytes and channel_bytes is non-zero. */
+/** Scales or offsets of a tensor: (sequence, head, token, channel), any stride 0. A stored x means (x + offset) *
+ * scale. At most one of token_bytes and channel_bytes is non-zero. */
 typedef struct fia_scale_view {
     fia_dtype dtype;          /**< FIA_NONE (default): absent; else F32, F16 or BF16 */
     int32_t place;            /**< FIA_PLACE_*: how a token finds its value */
@@ -156,7 +157,8 @@ typedef struct fia_scale_view {
 typedef struct fia_mask_view {
     fia_dtype dtype;          /**< FIA_NONE (default): absent; F32/F16/BF16, or BOOL/I8/U8 for drop_mask */
     int32_t reserved;         /**< 0 */
-    int64_t rows, keys;       /**< extent of the tensor: every query length and kv length must fit; rows: 0 with row_bytes 0 */
+    int64_t rows, keys;       /**< extent of the tensor: every query length and kv length must fit; rows: 0 with
+                                   row_bytes 0 */
     ptrdiff_t sequence_bytes; /**< 0 broadcasts */
     ptrdiff_t head_bytes;     /**< 0 broadcasts */
     ptrdiff_t row_bytes;      /**< 0 broadcasts */
@@ -173,7 +175,8 @@ enum {
 enum {
     FIA_KEYS_STRIDED = 0, /**< base + sequence * sequence_bytes + key * row_bytes (packed: see kv_packed) */
     FIA_KEYS_LIST = 1,    /**< one base pointer per sequence (io.key_list, io.value_list) */
-    FIA_KEYS_PAGED = 2,   /**< io.block_table (B, table_columns): page = table[b][key / page_size], slot = key % page_size */
+    FIA_KEYS_PAGED = 2,   /**< io.block_table (B, table_columns): page = table[b][key / page_size], slot = key %
+                               page_size */
     FIA_KEYS_USER = 256   /**< first code for key forms that are added from outside */
 };
 
@@ -194,7 +197,8 @@ enum {
 
 /**
  * An attention call without its addresses. Score of (row, key), in this order:
- *   q.k + q_rope.k_rope [+ bias, if before the scale] -> * scale [+ bias] -> softcap -> - slope[head] * |row - key| (ALiBi)
+ *   q.k + q_rope.k_rope [+ bias, if before the scale] -> * scale [+ bias] -> softcap -> - slope[head] * |row - key|
+ *   (ALiBi)
  *   -> + additive_mask * mask_factor[head] -> drops: length, causal, window, -inf in bias or additive mask, drop mask
  * Rows and keys in causal, window and ALiBi are global positions (q_offset, kv_offset of fia_io).
  */
@@ -209,10 +213,12 @@ typedef struct fia_problem {
     int32_t dim;           /**< D: elements of a query and key row, >= 1 */
     int32_t rope_dim;      /**< Dr: elements of a rope row; 0 (default): no rope pair */
     int32_t value_dim;     /**< Dv: elements of a value and output row, >= 1 */
-    int32_t value_in_key;  /**< 1: V is the first Dv <= D elements of each key row (MLA); value view and io.value unused */
+    int32_t value_in_key;  /**< 1: V is the first Dv <= D elements of each key row (MLA); value view and io.value
+                                unused */
 
     fia_view query, query_rope, key, key_rope, value, out;
-    int32_t q_packed;      /**< 1: sequences lie one after another along the row axis of query, query_rope, out and lse */
+    int32_t q_packed;      /**< 1: sequences lie one after another along the row axis of query, query_rope, out and
+                                lse */
     int32_t kv_packed;     /**< 1: the same for strided keys and values */
     int32_t q_lengths;     /**< FIA_LENGTHS_*: form of io.q_lens */
     int32_t kv_lengths;    /**< FIA_LENGTHS_*: form of io.kv_lens */
@@ -230,7 +236,8 @@ typedef struct fia_problem {
     int32_t align;         /**< FIA_ALIGN_* */
     int32_t bias_before_scale; /**< 1: bias is added before the scale */
     int64_t window_left;   /**< keep global key >= global row - window_left; may be negative; FIA_UNBOUNDED (default) */
-    int64_t window_right;  /**< keep global key <= global row + window_right; may be negative; FIA_UNBOUNDED (default) */
+    int64_t window_right;  /**< keep global key <= global row + window_right; may be negative; FIA_UNBOUNDED
+                                (default) */
     fia_mask_view bias;          /**< added to the scores; -inf drops */
     fia_mask_view additive_mask; /**< added last, times mask_factor[head]; a stored -inf drops whatever the factor */
     fia_mask_view drop_mask;     /**< BOOL, I8 or U8: non-zero drops */
@@ -270,7 +277,8 @@ typedef struct fia_io {
     const void *key, *key_rope, *value;     /**< strided: tensors; paged: pools */
     const void *key_list, *key_rope_list, *value_list; /**< FIA_KEYS_LIST: B base pointers, list_bytes apart */
     ptrdiff_t list_bytes;   /**< default sizeof(void *) */
-    fia_ints key_head_strides, key_rope_head_strides, value_head_strides; /**< FIA_KEYS_LIST: head strides in elements, where they differ by sequence */
+    /** FIA_KEYS_LIST: head strides in elements, where they differ by sequence */
+    fia_ints key_head_strides, key_rope_head_strides, value_head_strides;
     fia_ints kv_rows;       /**< FIA_KEYS_LIST: rows that each sequence has room for; absent: max_kv_len */
     void *out;              /**< may be NULL when no row is to be written; overlaps no input */
     float *lse;
@@ -322,7 +330,8 @@ typedef struct fia_job {
 /** A task of fia_run: task(task_data, index) with index in [0, n). */
 typedef void (*fia_task)(void *task_data, int index);
 
-/** The caller's threads: parallel_for runs task(task_data, 0 .. n-1), any order, any concurrency, and returns when all are done. */
+/** The caller's threads: parallel_for runs task(task_data, 0 .. n-1), any order, any concurrency, and returns when all
+ * are done. */
 typedef struct fia_workers {
     int n; /**< tasks per phase, 1 .. plan's max_workers */
     void (*parallel_for)(void *pool, int n, fia_task task, void *task_data);
@@ -387,7 +396,8 @@ typedef struct fia_codec {
     int (*check)(fia_view *view, int32_t elements, char *text, size_t text_bytes);
     /** Widens rows to f32: dst[r * dst_stride + i]. Raw values: offset and scale are applied by the caller. */
     void (*decode)(float *dst, ptrdiff_t dst_stride, const fia_rows *rows);
-    /** Writes one output row, x * mul[i] + add[i] (either may be NULL; both are for rows that keep no key). NULL: never an output. */
+    /** Writes one output row, x * mul[i] + add[i] (either may be NULL; both are for rows that keep no key). NULL: never
+     * an output. */
     void (*store)(char *dst, const float *src, int32_t n, const float *mul, const float *add, const void *params);
 } fia_codec;
 
@@ -404,7 +414,8 @@ typedef struct fia_keys_call {
     int32_t reserved;
 } fia_keys_call;
 
-/** n keys that lie row after row: rows row, row + 1, ... of sequence or page `outer`; outer -1: entries that are not followed. */
+/** n keys that lie row after row: rows row, row + 1, ... of sequence or page `outer`; outer -1: entries that are not
+ * followed. */
 typedef struct fia_run_of_keys {
     int64_t outer, row;
     int64_t n;
@@ -415,13 +426,16 @@ typedef struct fia_keys {
     const char *name;
     int32_t code;
     int32_t per_token;    /**< 1: every query token has a list of its own, per KV head; 0: a sequence shares its keys */
-    /** Entries of every list: then keys are entries, chunks and blocks lie on entries, and `positions` says what they are. NULL: a key per position. */
+    /** Entries of every list: then keys are entries, chunks and blocks lie on entries, and `positions` says what they
+     * are. NULL: a key per position. */
     int64_t (*entries)(const fia_problem *problem);
-    /** Phase 0, once per sequence (per token and head if per_token), for what [first, end) follows. 0, or 1 and a message. May be NULL. */
+    /** Phase 0, once per sequence (per token and head if per_token), for what [first, end) follows. 0, or 1 and a
+     * message. May be NULL. */
     int (*check)(const fia_keys_call *call, int64_t first, int64_t end, char *text, size_t text_bytes);
     /** Cuts keys [first, first + n) into at most n runs; returns how many. */
     int64_t (*runs)(const fia_keys_call *call, int64_t first, int64_t n, fia_run_of_keys *runs);
-    /** Local key positions of entries [first, first + n), -1: none. Entries outside [position_begin, position_end) are not followed. NULL without entries. */
+    /** Local key positions of entries [first, first + n), -1: none. Entries outside [position_begin, position_end) are
+     * not followed. NULL without entries. */
     void (*positions)(const fia_keys_call *call, int64_t first, int64_t n, int64_t *positions);
 } fia_keys;
 
@@ -430,11 +444,13 @@ typedef struct fia_prefetch {
     const char *const *row; /**< n pointers */
     int32_t n;
     int32_t bytes;          /**< of each row */
-    int32_t level;          /**< cache to fetch into: 1; 2 where rows lie so far apart that they would share sets of the first */
+    int32_t level;          /**< cache to fetch into: 1; 2 where rows lie so far apart that they would share sets of the
+                                 first */
 } fia_prefetch;
 
 enum {
-    FIA_STREAM_KEYS = 32, /**< most keys of a piece of the stream family; 16 where from key to key and from value to value it is over 512 bytes, or G < 4 */
+    FIA_STREAM_KEYS = 32, /**< most keys of a piece of the stream family; 16 where from key to key and from value to
+                               value it is over 512 bytes, or G < 4 */
     FIA_STREAM_ROWS = 8   /**< most query rows of a stream kernel */
 };
 
@@ -442,34 +458,42 @@ enum {
 typedef struct fia_stream {
     const char *name;
     fia_dtype dtype;
-    /** scores[j * R + r] = q[r * q_stride ..] . key row j; room for keys->n rounded up to 16 rows of R scores, those of j >= keys->n are free */
-    void (*scores[4])(float *scores, const float *q, ptrdiff_t q_stride, const fia_rows *keys, const fia_prefetch *next);
+    /** scores[j * R + r] = q[r * q_stride ..] . key row j; room for keys->n rounded up to 16 rows of R scores, those of
+     * j >= keys->n are free */
+    void (*scores[4])(float *scores, const float *q, ptrdiff_t q_stride, const fia_rows *keys,
+                      const fia_prefetch *next);
     /** o[r * o_stride ..] += sum over j of weights[j * R + r] * value row j, in ascending j */
-    void (*accumulate[4])(float *o, ptrdiff_t o_stride, const float *weights, const fia_rows *values, const fia_prefetch *next);
+    void (*accumulate[4])(float *o, ptrdiff_t o_stride, const float *weights, const fia_rows *values,
+                          const fia_prefetch *next);
 } fia_stream;
 
 enum { FIA_OF_KEY = 0, FIA_OF_ROPE = 1, FIA_OF_VALUE = 2 };
 
 /** One block of keys as a tile kernel gets it; in prepare_kv: one super block.
- * Scales: where the kernel does not take them, `decode` applies all of K's and V's. Where it does, it gets them per token
- * (one per head or tensor is spread), those per channel are folded into q and into the output by the caller. */
+ * Scales: where the kernel does not take them, `decode` applies all of K's and V's. Where it does, it gets them per
+ * token (one per head or tensor is spread), those per channel are folded into q and into the output by the caller. */
 typedef struct fia_tile_block {
     const fia_problem *problem;
-    fia_rows stored[3];     /**< FIA_OF_*: the stored rows of the block's keys, in place (rope: n = 0 without a rope pair) */
+    fia_rows stored[3];     /**< FIA_OF_*: the stored rows of the block's keys, in place (rope: n = 0 without a rope
+                                 pair) */
     const fia_codec *codec[3];
     const void *prepared;   /**< step: what prepare_kv made of the super block; NULL without it */
     int32_t offset;         /**< step: first key of the block, counted from the first key of the super block */
     int32_t n;              /**< keys of the block */
     int32_t rows;           /**< step: live rows of the row block */
-    int32_t plain_begin, plain_end; /**< step: keys of the block that every row keeps; their scores are base-2 logits without modify */
+    int32_t plain_begin, plain_end; /**< step: keys of the block that every row keeps; their scores are base-2 logits
+                                         without modify */
     float scale_log2;       /**< step: 1, but for kernels with raw_q */
     int32_t nonfinite;      /**< step: 1: V of the block may hold NaN or infinity: no dropped key may be multiplied */
-    const float *key_scale, *key_offset, *value_scale, *value_offset; /**< n each or NULL; only if the kernel takes scales */
+    /** n each or NULL; only if the kernel takes scales */
+    const float *key_scale, *key_offset, *value_scale, *value_offset;
     int64_t first_key;      /**< local key of key 0 (a list: entry) */
     const int64_t *positions; /**< of the block's keys, where they are not consecutive */
-    /** Raw scores of keys [first, first + n) of the block, the first at scores[0] -> base-2 logits with every modifier applied. Dropped keys get -inf.
-     * Kept ones are >= -FLT_MAX or NaN: for plain keys the kernel sees to that itself. */
-    void (*modify)(const struct fia_tile_block *block, int first, int n, float *scores, ptrdiff_t row_stride, ptrdiff_t key_stride);
+    /** Raw scores of keys [first, first + n) of the block, the first at scores[0] -> base-2 logits with every modifier
+     * applied. Dropped keys get -inf. Kept ones are >= -FLT_MAX or NaN: for plain keys the kernel sees to that
+     * itself. */
+    void (*modify)(const struct fia_tile_block *block, int first, int n, float *scores, ptrdiff_t row_stride,
+                   ptrdiff_t key_stride);
     /** Widens stored rows [first, first + n) of FIA_OF_* to f32. */
     void (*decode)(const struct fia_tile_block *block, int which, int first, int n, float *dst, ptrdiff_t dst_stride);
     const void *rows_data;  /**< for modify and decode */
@@ -485,7 +509,8 @@ typedef struct fia_tile {
     int32_t chunk_base;     /**< 0: the body's FIA_CHUNK; else rounded up to a multiple of it */
     int32_t prep_blocks;    /**< row blocks that share one preparation */
     int32_t takes_scales;   /**< 1: prepare_kv and step apply per-token scales and offsets */
-    int32_t raw_q;          /**< 1: pack_q gets q without the problem's scale (exact in its own type); plain scores times scale_log2 are base-2 logits */
+    int32_t raw_q;          /**< 1: pack_q gets q without the problem's scale (exact in its own type); plain scores
+                                 times scale_log2 are base-2 logits */
     /** Preference for a problem: 0 does not serve it, the highest number wins. */
     int (*serves)(const fia_problem *problem);
     /** Bytes of a packed query block, a prepared super block, a chunk state and scratch, in this order. */
@@ -500,7 +525,8 @@ typedef struct fia_tile {
     void (*step)(const fia_tile_block *block, const void *packed, void *state, void *scratch);
     /** State -> m (base-2), l, o[r * Dv ..] of `rows` live rows. */
     void (*export_state)(const fia_problem *problem, const void *state, int32_t rows, float *m, float *l, float *o);
-    /** into <- into + from, to the bit what folding their exports gives; NULL, or a kernel that takes scales: states are exported after every chunk. */
+    /** into <- into + from, to the bit what folding their exports gives; NULL, or a kernel that takes scales: states
+     * are exported after every chunk. */
     void (*fold)(const fia_problem *problem, void *into, const void *from);
 } fia_tile;
 
@@ -562,7 +588,8 @@ FIA_API void fia_cpu_detect(fia_cpu *cpu);
 /** Fills a context with the tables of this build and the backend that FIA_BACKEND_H named. */
 FIA_API void fia_context_init(struct fia_context *context);
 
-/** Adds the tables of an extension. Returns FIA_ERR_ARGUMENT where the table was built for another version or there is no room. */
+/** Adds the tables of an extension. Returns FIA_ERR_ARGUMENT where the table was built for another version or there is
+ * no room. */
 FIA_API fia_status fia_context_add(struct fia_context *context, const fia_kernels *table, fia_report *report);
 
 /* ---- engine door ---- */
@@ -579,8 +606,8 @@ FIA_API void fia_io_init(fia_io *io);
  * max_workers: most workers that will run it at once, 1 .. 4096
  * returns:     FIA_OK; FIA_ERR_ARGUMENT; FIA_ERR_NOT_IN_BUILD. The plan is written with FIA_OK only. report may be NULL
  */
-FIA_API fia_status fia_plan_make(const struct fia_context *context, const fia_problem *problem, int max_workers, fia_plan *plan,
-                                 fia_report *report);
+FIA_API fia_status fia_plan_make(const struct fia_context *context, const fia_problem *problem, int max_workers,
+                                 fia_plan *plan, fia_report *report);
 
 /** Ends a plan. Does nothing on a CPU; a backend may hold an executor there. */
 FIA_API void fia_plan_release(fia_plan *plan);
@@ -594,10 +621,13 @@ FIA_API void fia_plan_release(fia_plan *plan);
  */
 FIA_API fia_status fia_run(const fia_job *job, const fia_workers *workers, fia_report *report);
 
-/** The same for threads that are already running: each calls it with its number; barrier(arg) waits for all nth. nth <= max_workers. */
-FIA_API fia_status fia_run_ith(const fia_job *job, int ith, int nth, void (*barrier)(void *arg), void *arg, fia_report *report);
+/** The same for threads that are already running: each calls it with its number; barrier(arg) waits for all nth. nth <=
+ * max_workers. */
+FIA_API fia_status fia_run_ith(const fia_job *job, int ith, int nth, void (*barrier)(void *arg), void *arg,
+                               fia_report *report);
 
-/** Items of a phase; valid after phase 0 and a barrier (phase 0 has one item). A phase without items needs no barrier. */
+/** Items of a phase; valid after phase 0 and a barrier (phase 0 has one item). A phase without items needs no
+ * barrier. */
 FIA_API int64_t fia_phase_items(const fia_job *job, int phase);
 
 /**
@@ -622,12 +652,12 @@ FIA_API size_t fia_explain(const fia_plan *plan, const fia_job *job, char *text,
  * Folds a part into a running result: out, lse <- merge(out, lse; part_out, part_lse), in the caller's order.
  * O is normalised, LSE natural, without sink; an LSE of -inf or +inf with O = 0 is empty. out may not overlap part_out.
  */
-FIA_API fia_status fia_merge(const fia_merge_shape *shape, float *out, float *lse, const float *part_out, const float *part_lse,
-                             fia_report *report);
+FIA_API fia_status fia_merge(const fia_merge_shape *shape, float *out, float *lse, const float *part_out,
+                             const float *part_lse, fia_report *report);
 
 /** Applies sink, cast and quantisation to merged rows, once: finish->result. Errors as fia_plan_make. */
-FIA_API fia_status fia_merge_finish(const struct fia_context *context, const fia_merge_shape *shape, const fia_finish *finish,
-                                    const float *out, const float *lse, fia_report *report);
+FIA_API fia_status fia_merge_finish(const struct fia_context *context, const fia_merge_shape *shape,
+                                    const fia_finish *finish, const float *out, const float *lse, fia_report *report);
 
 /* ---- operator doors ---- */
 
@@ -635,9 +665,9 @@ FIA_API fia_status fia_merge_finish(const struct fia_context *context, const fia
 FIA_API fia_tensor fia_tensor_make(void *data, fia_dtype dtype, int ndim, const int64_t *shape);
 
 /**
- * npu_fused_infer_attention_score_v2. Names and defaults are torch_npu's; lists as host lists, or as int32/int64 tensors
- * that are read at run time (the *_tensor fields; one of the two). Optional tensors: data == NULL and ndim == 0 is absent.
- * When a plan is made tensors may have data == NULL with their ndim, dtype and shape set.
+ * npu_fused_infer_attention_score_v2. Names and defaults are torch_npu's; lists as host lists, or as int32/int64
+ * tensors that are read at run time (the *_tensor fields; one of the two). Optional tensors: data == NULL and ndim == 0
+ * is absent. When a plan is made tensors may have data == NULL with their ndim, dtype and shape set.
  */
 typedef struct fia_fused_infer_attention_score_v2_args {
     fia_tensor query, key, value;                    /**< by input_layout; paged: key, value are pools */
@@ -646,7 +676,8 @@ typedef struct fia_fused_infer_attention_score_v2_args {
     fia_tensor query_rope, key_rope;
     fia_tensor pse_shift;                            /**< added after the scale */
     fia_tensor atten_mask;                           /**< bool, int8, uint8: non-zero drops */
-    fia_int_list actual_seq_qlen, actual_seq_kvlen;  /**< TND: running sums; else lengths (kv of pages: always lengths) */
+    fia_int_list actual_seq_qlen, actual_seq_kvlen;  /**< TND: running sums; else lengths (kv of pages: always
+                                                          lengths) */
     fia_tensor actual_seq_qlen_tensor, actual_seq_kvlen_tensor;
     fia_tensor block_table;                          /**< int32 (B, columns) */
     fia_tensor dequant_scale_query, dequant_scale_key, dequant_offset_key, dequant_scale_value, dequant_offset_value;
@@ -669,28 +700,34 @@ typedef struct fia_fused_infer_attention_score_v2_args {
         dequant_scale_value_dtype, dequant_scale_key_rope_dtype; /**< reserved: FIA_NONE */
     fia_dtype out_dtype;                             /**< FIA_NONE, or FIA_I8 together with quant_scale_out */
     void *stream;                                    /**< for a backend */
-    fia_tensor attention_out, softmax_lse;           /**< outputs, contiguous or strided; softmax_lse f32, absent: not written */
+    fia_tensor attention_out, softmax_lse;           /**< outputs, contiguous or strided; softmax_lse f32, absent: not
+                                                          written */
 } fia_fused_infer_attention_score_v2_args;
 
 /** The operator's defaults; tensors absent. */
 FIA_API void fia_fused_infer_attention_score_v2_init(fia_fused_infer_attention_score_v2_args *args);
 
-/** Shapes of the two outputs for given inputs (contiguous, data NULL): attention_out and softmax_lse of `args` are filled in. */
-FIA_API fia_status fia_fused_infer_attention_score_v2_outputs(fia_fused_infer_attention_score_v2_args *args, fia_report *report);
+/** Shapes of the two outputs for given inputs (contiguous, data NULL): attention_out and softmax_lse of `args` are
+ * filled in. */
+FIA_API fia_status fia_fused_infer_attention_score_v2_outputs(fia_fused_infer_attention_score_v2_args *args,
+                                                              fia_report *report);
 
 /** Validates all arguments and plans the call. Errors as fia_plan_make. */
 FIA_API fia_status fia_fused_infer_attention_score_v2_plan(const struct fia_context *context,
-                                                           const fia_fused_infer_attention_score_v2_args *args, int max_workers,
-                                                           fia_plan *plan, fia_report *report);
+                                                           const fia_fused_infer_attention_score_v2_args *args,
+                                                           int max_workers, fia_plan *plan, fia_report *report);
 
-/** Lowers the addresses of a call into an io, for those who run phases themselves. Refuses shapes, dtypes, strides that differ from the plan's. */
-FIA_API fia_status fia_fused_infer_attention_score_v2_io(const fia_plan *plan, const fia_fused_infer_attention_score_v2_args *args,
+/** Lowers the addresses of a call into an io, for those who run phases themselves. Refuses shapes, dtypes, strides that
+ * differ from the plan's. */
+FIA_API fia_status fia_fused_infer_attention_score_v2_io(const fia_plan *plan,
+                                                         const fia_fused_infer_attention_score_v2_args *args,
                                                          fia_io *io, fia_report *report);
 
 /** Runs a planned call. workspace: plan->workspace_bytes. Rows past a sequence's length get 0 and LSE +inf. */
-FIA_API fia_status fia_fused_infer_attention_score_v2_run(const fia_plan *plan, const fia_fused_infer_attention_score_v2_args *args,
-                                                          void *workspace, size_t workspace_bytes, const fia_workers *workers,
-                                                          fia_report *report);
+FIA_API fia_status fia_fused_infer_attention_score_v2_run(const fia_plan *plan,
+                                                          const fia_fused_infer_attention_score_v2_args *args,
+                                                          void *workspace, size_t workspace_bytes,
+                                                          const fia_workers *workers, fia_report *report);
 
 /* ---- adapters ---- */
 
@@ -705,7 +742,8 @@ static inline void fia_openmp_for(void *pool, int n, fia_task task, void *task_d
 #endif
 
 #ifdef DLPACK_DLPACK_H_
-/** From and to DLPack; define DLPACK_DLPACK_H_ by including dlpack.h before fia.h. ndim up to 6, stride NULL is contiguous. */
+/** From and to DLPack; define DLPACK_DLPACK_H_ by including dlpack.h before fia.h. ndim up to 6, stride NULL is
+ * contiguous. */
 static inline fia_tensor fia_tensor_from_dlpack(const DLTensor *t) {
     fia_tensor r = fia_tensor_make((char *)t->data + t->byte_offset, FIA_NONE, 0, NULL);
     int64_t step = 1;
@@ -822,8 +860,8 @@ static void fia_text_int_(fia_text_ *t, int64_t v) {
 }
 
 /* "NAME is VALUE; ALLOWED" with each '#' of allowed replaced by a, then b. value_text wins over value. */
-static fia_status fia_say_(fia_report *report, fia_status status, const char *name, const char *value_text, int64_t value,
-                           const char *allowed, int64_t a, int64_t b) {
+static fia_status fia_say_(fia_report *report, fia_status status, const char *name, const char *value_text,
+                           int64_t value, const char *allowed, int64_t a, int64_t b) {
     fia_text_ t;
     if (!report) return status;
     report->status = status;
@@ -848,7 +886,8 @@ static fia_status fia_say_(fia_report *report, fia_status status, const char *na
 }
 
 /* A wrong integer argument: name, value, what is allowed ('#' stands for a, then b). */
-static fia_status fia_refuse_(fia_report *report, const char *name, int64_t value, const char *allowed, int64_t a, int64_t b) {
+static fia_status fia_refuse_(fia_report *report, const char *name, int64_t value, const char *allowed, int64_t a,
+                              int64_t b) {
     return fia_say_(report, FIA_ERR_ARGUMENT, name, NULL, value, allowed, a, b);
 }
 
@@ -873,14 +912,15 @@ static fia_status fia_ok_(fia_report *report) {
 /* ---- element types by name ---- */
 
 FIA_API const char *fia_dtype_text(fia_dtype dtype) {
-    static const char *const name[] = {"none", "f32", "f16", "bf16", "f64", "i8", "u8", "bool", "i16", "i32", "i64", "u64",
-                                       "i4", "f8_e4m3", "f8_e5m2", "hif8"};
+    static const char *const name[] = {"none", "f32", "f16", "bf16", "f64", "i8",      "u8",      "bool",
+                                       "i16",  "i32", "i64", "u64",  "i4",  "f8_e4m3", "f8_e5m2", "hif8"};
     return dtype >= 0 && dtype <= FIA_HIF8 ? name[dtype] : "unknown";
 }
 
 /* A wrong element type: its name, or the code where it has none. */
 static fia_status fia_refuse_dtype_(fia_report *report, const char *name, fia_dtype dtype, const char *allowed) {
-    return fia_say_(report, FIA_ERR_ARGUMENT, name, dtype >= 0 && dtype <= FIA_HIF8 ? fia_dtype_text(dtype) : NULL, dtype, allowed, 0, 0);
+    return fia_say_(report, FIA_ERR_ARGUMENT, name, dtype >= 0 && dtype <= FIA_HIF8 ? fia_dtype_text(dtype) : NULL,
+                    dtype, allowed, 0, 0);
 }
 
 FIA_API size_t fia_dtype_bytes(fia_dtype dtype) {
@@ -956,7 +996,8 @@ extern "C" {
 #endif
 #endif
 
-/* fia_vf_pin_ keeps a loaded vector in its register, where gcc would repeat the load in every use; clang does so by itself. */
+/* fia_vf_pin_ keeps a loaded vector in its register, where gcc would repeat the load in every use; clang does so by
+ * itself. */
 #if defined(__GNUC__) && !defined(__clang__)
 #define FIA_GCC_ 1
 #endif
@@ -978,7 +1019,8 @@ FIA_INLINE_ uint32_t fia_float_bits_(float f) {
 #define FIA_INF_ fia_bits_float_(0x7f800000u)
 #define FIA_NAN_BITS_ 0x7fc00000u
 
-/* binary16 to binary32: the exponent is moved by a multiplication, which is exact, denormals included (Giesen's method). */
+/* binary16 to binary32: the exponent is moved by a multiplication, which is exact, denormals included (Giesen's
+ * method). */
 FIA_INLINE_ float fia_f16_float_(uint16_t h) {
     uint32_t sign = (uint32_t)(h & 0x8000u) << 16, rest = (uint32_t)(h & 0x7fffu) << 13;
     float f = fia_bits_float_(rest) * fia_bits_float_(0x77800000u); /* 2^112 */
@@ -1102,7 +1144,8 @@ FIA_INLINE_ fia_vf_ fia_vf_abs_(fia_vf_ a) {
 }
 FIA_INLINE_ fia_vf_ fia_vf_copysign_(fia_vf_ a, fia_vf_ sign) {
     int i;
-    FIA_EACH_ a.f[i] = fia_bits_float_((fia_float_bits_(a.f[i]) & ~FIA_SIGN_BIT_) | (fia_float_bits_(sign.f[i]) & FIA_SIGN_BIT_));
+    FIA_EACH_ a.f[i] =
+        fia_bits_float_((fia_float_bits_(a.f[i]) & ~FIA_SIGN_BIT_) | (fia_float_bits_(sign.f[i]) & FIA_SIGN_BIT_));
     return a;
 }
 /* a * 2^n where z = n + 1.5 * 2^23, -126 <= n <= 127. */
@@ -1232,8 +1275,12 @@ FIA_INLINE_ float fia_vf_hmax_(fia_vf_ a) {
     q = _mm_max_ps(q, _mm_movehl_ps(q, q));
     return _mm_cvtss_f32(_mm_max_ss(q, _mm_movehdup_ps(q)));
 }
-FIA_INLINE_ fia_vf_ fia_vf_loadn_(const float *p, int n) { return _mm512_maskz_loadu_ps((__mmask16)((1u << n) - 1u), p); }
-FIA_INLINE_ void fia_vf_storen_(float *p, fia_vf_ a, int n) { _mm512_mask_storeu_ps(p, (__mmask16)((1u << n) - 1u), a); }
+FIA_INLINE_ fia_vf_ fia_vf_loadn_(const float *p, int n) {
+    return _mm512_maskz_loadu_ps((__mmask16)((1u << n) - 1u), p);
+}
+FIA_INLINE_ void fia_vf_storen_(float *p, fia_vf_ a, int n) {
+    _mm512_mask_storeu_ps(p, (__mmask16)((1u << n) - 1u), a);
+}
 FIA_INLINE_ fia_vf_ fia_vf_load_f16_(const void *p) { return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)p)); }
 FIA_INLINE_ fia_vf_ fia_vf_load_bf16_(const void *p) {
     __m512i w = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)p));
@@ -1260,14 +1307,17 @@ FIA_INLINE_ fia_vf_ fia_sums_pairs_(fia_vf_ a, fia_vf_ b) {
 FIA_INLINE_ fia_vf_ fia_sums_last_(fia_vf_ a, fia_vf_ b) {
     return _mm512_add_ps(_mm512_shuffle_ps(a, b, 0x88), _mm512_shuffle_ps(a, b, 0xdd));
 }
-/* v[k], v[4 + k], v[8 + k], v[12 + k] end in 128-bit lane k; the arguments are chosen so that lane i is the sum of v[i]. */
+/* v[k], v[4 + k], v[8 + k], v[12 + k] end in 128-bit lane k; the arguments are chosen so that lane i is the sum of
+ * v[i]. */
 FIA_INLINE_ fia_vf_ fia_sums_lanes_(fia_vf_ a, fia_vf_ b, fia_vf_ c, fia_vf_ d) {
     return fia_sums_quarters_(fia_sums_halves_(a, b), fia_sums_halves_(c, d));
 }
 /* Lane i: the sum of v[i], in the order of fia_vf_sum_. */
 FIA_INLINE_ fia_vf_ fia_vf_sums_(const fia_vf_ *v) {
-    const fia_vf_ a = fia_sums_pairs_(fia_sums_lanes_(v[0], v[4], v[8], v[12]), fia_sums_lanes_(v[1], v[5], v[9], v[13]));
-    const fia_vf_ b = fia_sums_pairs_(fia_sums_lanes_(v[2], v[6], v[10], v[14]), fia_sums_lanes_(v[3], v[7], v[11], v[15]));
+    const fia_vf_ a =
+        fia_sums_pairs_(fia_sums_lanes_(v[0], v[4], v[8], v[12]), fia_sums_lanes_(v[1], v[5], v[9], v[13]));
+    const fia_vf_ b =
+        fia_sums_pairs_(fia_sums_lanes_(v[2], v[6], v[10], v[14]), fia_sums_lanes_(v[3], v[7], v[11], v[15]));
     return fia_sums_last_(a, b);
 }
 /* 4 x 4 blocks by unpacking pairs, then the blocks among each other. */
@@ -1284,7 +1334,8 @@ FIA_INLINE_ void fia_vf_transpose_(fia_vf_ *v) {
     }
     for (i = 0; i < 4; ++i) {
         const fia_vf_ a = _mm512_shuffle_f32x4(t[i], t[4 + i], 0x88), b = _mm512_shuffle_f32x4(t[i], t[4 + i], 0xdd);
-        const fia_vf_ c = _mm512_shuffle_f32x4(t[8 + i], t[12 + i], 0x88), d = _mm512_shuffle_f32x4(t[8 + i], t[12 + i], 0xdd);
+        const fia_vf_ c = _mm512_shuffle_f32x4(t[8 + i], t[12 + i], 0x88),
+                      d = _mm512_shuffle_f32x4(t[8 + i], t[12 + i], 0xdd);
         v[i] = _mm512_shuffle_f32x4(a, c, 0x88);
         v[8 + i] = _mm512_shuffle_f32x4(a, c, 0xdd);
         v[4 + i] = _mm512_shuffle_f32x4(b, d, 0x88);
@@ -1412,7 +1463,8 @@ FIA_INLINE_ fia_vf_ fia_vf_mul_(fia_vf_ a, fia_vf_ b) { return simde_mm_mul_ps(a
 FIA_INLINE_ fia_vf_ fia_vf_div_(fia_vf_ a, fia_vf_ b) { return simde_mm_div_ps(a, b); }
 FIA_INLINE_ fia_vf_ fia_vf_fma_(fia_vf_ a, fia_vf_ b, fia_vf_ c) {
 #if defined(FIA_NEON_)
-    return simde__m128_from_neon_f32(vfmaq_f32(simde__m128_to_neon_f32(c), simde__m128_to_neon_f32(a), simde__m128_to_neon_f32(b)));
+    return simde__m128_from_neon_f32(
+        vfmaq_f32(simde__m128_to_neon_f32(c), simde__m128_to_neon_f32(a), simde__m128_to_neon_f32(b)));
 #elif defined(__FMA__)
     return simde_mm_fmadd_ps(a, b, c);
 #else
@@ -1466,7 +1518,8 @@ FIA_INLINE_ fia_vf_ fia_vf_load_f16_(const void *p) {
     return simde__m128_from_neon_f32(vcvt_f32_f16(vreinterpret_f16_u16(h)));
 #else
     /* the vector form of fia_f16_float_ */
-    const simde__m128i h = simde_mm_unpacklo_epi16(simde_mm_loadl_epi64((const simde__m128i *)p), simde_mm_setzero_si128());
+    const simde__m128i h =
+        simde_mm_unpacklo_epi16(simde_mm_loadl_epi64((const simde__m128i *)p), simde_mm_setzero_si128());
     const simde__m128i rest = simde_mm_slli_epi32(simde_mm_and_si128(h, simde_mm_set1_epi32(0x7fff)), 13);
     const simde__m128i sign = simde_mm_slli_epi32(simde_mm_and_si128(h, simde_mm_set1_epi32(0x8000)), 16);
     const simde__m128i big = simde_mm_cmpgt_epi32(rest, simde_mm_set1_epi32(0x0f7fffff)); /* infinity and NaN */
@@ -1675,15 +1728,18 @@ FIA_INLINE_ void fia_store_row_(void (*store)(void *p, fia_vf_ a), int bytes, ch
 
 FIA_INLINE_ void fia_vf_store_f32_(void *p, fia_vf_ a) { fia_vf_store_((float *)p, a); }
 
-static void fia_store_f32_(char *dst, const float *src, int32_t n, const float *mul, const float *add, const void *params) {
+static void fia_store_f32_(char *dst, const float *src, int32_t n, const float *mul, const float *add,
+                           const void *params) {
     (void)params;
     fia_store_row_(fia_vf_store_f32_, 4, dst, src, n, mul, add);
 }
-static void fia_store_f16_(char *dst, const float *src, int32_t n, const float *mul, const float *add, const void *params) {
+static void fia_store_f16_(char *dst, const float *src, int32_t n, const float *mul, const float *add,
+                           const void *params) {
     (void)params;
     fia_store_row_(fia_vf_store_f16_, 2, dst, src, n, mul, add);
 }
-static void fia_store_bf16_(char *dst, const float *src, int32_t n, const float *mul, const float *add, const void *params) {
+static void fia_store_bf16_(char *dst, const float *src, int32_t n, const float *mul, const float *add,
+                            const void *params) {
     (void)params;
     fia_store_row_(fia_vf_store_bf16_, 2, dst, src, n, mul, add);
 }
@@ -1779,15 +1835,17 @@ static const fia_keys fia_keys_strided_ = {"strided", FIA_KEYS_STRIDED, 0, NULL,
 static const fia_keys fia_keys_list_ = {"list", FIA_KEYS_LIST, 0, NULL, NULL, fia_strided_runs_, NULL};
 static const fia_keys fia_keys_paged_ = {"paged", FIA_KEYS_PAGED, 0, NULL, fia_paged_check_, fia_paged_runs_, NULL};
 
-/* One stored stream of keys as seen from (sequence, KV head): a place is base + outer * outer_bytes + row * row_bytes. */
+/* One stored stream of keys as seen from (sequence, KV head): a place is base + outer * outer_bytes + row *
+ * row_bytes. */
 typedef struct fia_stream_view_ {
     const char *base;
     ptrdiff_t outer_bytes, row_bytes;
 } fia_stream_view_;
 
 /* ==== R9 row state =========================================================================== */
-/* A row's partial result: m (largest base-2 logit), l = sum 2^(s - m), o = sum 2^(s - m) v. l = 0 if and only if no key is
- * kept (m = -inf then): the identity of fold. A kept score of -inf is carried as -FLT_MAX, so that -inf means dropped. */
+/* A row's partial result: m (largest base-2 logit), l = sum 2^(s - m), o = sum 2^(s - m) v. l = 0 if and only if no key
+ * is kept (m = -inf then): the identity of fold. A kept score of -inf is carried as -FLT_MAX, so that -inf means
+ * dropped. */
 
 #define FIA_KEPT_MIN_ (-FLT_MAX)
 
@@ -1822,7 +1880,8 @@ static void fia_scale_row_(float *x, float a, int n) {
     for (; i < n; ++i) x[i] *= a;
 }
 
-/* x = x * weight over n floats of a result. NaN gets one bit pattern: its sign and payload would tell which path met it. */
+/* x = x * weight over n floats of a result. NaN gets one bit pattern: its sign and payload would tell which path met
+ * it. */
 static void fia_weigh_result_(float *x, float weight, int n) {
     const fia_vf_ w = fia_vf_set1_(weight), nan = fia_vf_set1_(fia_bits_float_(FIA_NAN_BITS_));
     int i = 0;
@@ -1839,7 +1898,9 @@ static void fia_blend_(float *x, float a, const float *y, float b, int n) {
     int i = 0;
     for (; i + FIA_LANES <= n; i += FIA_LANES)
         fia_vf_store_(x + i, fia_vf_fma_(fia_vf_load_(y + i), vb, fia_vf_mul_(fia_vf_load_(x + i), va)));
-    if (i < n) fia_vf_storen_(x + i, fia_vf_fma_(fia_vf_loadn_(y + i, n - i), vb, fia_vf_mul_(fia_vf_loadn_(x + i, n - i), va)), n - i);
+    if (i < n)
+        fia_vf_storen_(
+            x + i, fia_vf_fma_(fia_vf_loadn_(y + i, n - i), vb, fia_vf_mul_(fia_vf_loadn_(x + i, n - i), va)), n - i);
 }
 
 /* into <- into + part, chunk after chunk from left to right: the only order in which chunks meet. */
@@ -1863,7 +1924,8 @@ static void fia_partial_fold_(fia_partial_ into, fia_partial_ part, int rows, in
     }
 }
 
-/* What is left to do with a row: out = o * *weight; returns its LSE. sink is natural, -inf: none. The row keeps a key. */
+/* What is left to do with a row: out = o * *weight; returns its LSE. sink is natural, -inf: none. The row keeps a
+ * key. */
 static float fia_state_finish_(float m, float l, float sink, float *weight) {
     const float none = -FIA_INF_;
     double lse = (double)m * FIA_LN2_ + fia_log_(l);
@@ -1919,12 +1981,14 @@ typedef struct fia_row_block_ {
     int32_t head[FIA_MAX_ROWS_];
     int64_t token[FIA_MAX_ROWS_], lo[FIA_MAX_ROWS_], hi[FIA_MAX_ROWS_];
     float slope[FIA_MAX_ROWS_], factor[FIA_MAX_ROWS_];
-    void *state, *running;     /* tile kernels: of this chunk, and of the chunks before where the kernel folds them itself */
+    /* Tile kernels: of this chunk, and of the chunks before where the kernel folds them itself. */
+    void *state, *running;
 } fia_row_block_;
 
 /* Scores need natural units where something but drops happens to them. */
 FIA_INLINE_ int fia_is_natural_(const fia_problem *p) {
-    return p->bias.dtype != FIA_NONE || p->softcap > 0.0f || p->alibi_slopes != FIA_NONE || p->additive_mask.dtype != FIA_NONE;
+    return p->bias.dtype != FIA_NONE || p->softcap > 0.0f || p->alibi_slopes != FIA_NONE ||
+           p->additive_mask.dtype != FIA_NONE;
 }
 
 /* What a raw dot product is multiplied by before it reaches modifiers (natural) or exp2 (else): folded into q. */
@@ -1945,8 +2009,8 @@ static void fia_row_bounds_(const fia_problem *p, const fia_sequence_ *s, int64_
 /* ---- one row, everything ---- */
 
 /* Additive terms of a row at n keys, widened; keys without a position read as 0. */
-static void fia_mask_values_(const fia_mask_view *view, const void *base, const fia_row_block_ *rb, int r, int64_t first_key,
-                             const int64_t *positions, int n, float *dst) {
+static void fia_mask_values_(const fia_mask_view *view, const void *base, const fia_row_block_ *rb, int r,
+                             int64_t first_key, const int64_t *positions, int n, float *dst) {
     const int size = view->dtype == FIA_F32 ? 4 : 2;
     const char *row = (const char *)base + rb->sequence->index * view->sequence_bytes + rb->head[r] * view->head_bytes +
                       rb->token[r] * view->row_bytes;
@@ -1959,7 +2023,8 @@ static void fia_mask_values_(const fia_mask_view *view, const void *base, const 
 }
 
 /* drop[j] = 1 where the dense mask drops; keys without a position are dropped elsewhere. */
-static void fia_mask_drops_(const fia_row_block_ *rb, int r, int64_t first_key, const int64_t *positions, int n, float *drop) {
+static void fia_mask_drops_(const fia_row_block_ *rb, int r, int64_t first_key, const int64_t *positions, int n,
+                            float *drop) {
     const fia_mask_view *view = &rb->problem->drop_mask;
     const unsigned char *row = (const unsigned char *)rb->io->drop_mask + rb->sequence->index * view->sequence_bytes +
                                rb->head[r] * view->head_bytes + rb->token[r] * view->row_bytes;
@@ -1993,7 +2058,8 @@ static void fia_add_term_(float *x, const float *term, float factor, float scale
 static void fia_softcap_(float *x, float cap, int n) {
     const fia_vf_ c = fia_vf_set1_(cap);
     int j;
-    for (j = 0; j < n; j += FIA_LANES) fia_vf_store_(x + j, fia_vf_mul_(c, fia_vf_tanh_(fia_vf_div_(fia_vf_load_(x + j), c))));
+    for (j = 0; j < n; j += FIA_LANES)
+        fia_vf_store_(x + j, fia_vf_mul_(c, fia_vf_tanh_(fia_vf_div_(fia_vf_load_(x + j), c))));
 }
 
 static void fia_alibi_(const fia_row_block_ *rb, int r, int64_t first_key, const int64_t *positions, int n, float *x) {
@@ -2009,8 +2075,8 @@ static void fia_alibi_(const fia_row_block_ *rb, int r, int64_t first_key, const
 }
 
 /* Natural scores of one row (x, drop: padded to whole vectors) through bias, softcap, ALiBi and additive mask. */
-static void fia_modify_natural_(const fia_row_block_ *rb, int r, int64_t first_key, const int64_t *positions, int n, float *x,
-                                float *drop) {
+static void fia_modify_natural_(const fia_row_block_ *rb, int r, int64_t first_key, const int64_t *positions, int n,
+                                float *x, float *drop) {
     const fia_problem *p = rb->problem;
     float term[FIA_MODIFY_KEYS_ + 16] = {0};
     if (p->bias.dtype != FIA_NONE) {
@@ -2034,8 +2100,8 @@ FIA_INLINE_ fia_vf_ fia_to_base2_(fia_vf_ s) {
     return fia_vf_select_(fia_vf_eq_(s, fia_vf_set1_(-FIA_INF_)), fia_vf_set1_(FIA_KEPT_MIN_), t);
 }
 
-static void fia_modify_row_(const fia_row_block_ *rb, int r, int64_t first_key, const int64_t *positions, int n, float *scores,
-                            ptrdiff_t key_stride) {
+static void fia_modify_row_(const fia_row_block_ *rb, int r, int64_t first_key, const int64_t *positions, int n,
+                            float *scores, ptrdiff_t key_stride) {
     float x[FIA_MODIFY_KEYS_ + 16] = {0}, drop[FIA_MODIFY_KEYS_ + 16] = {0};
     const int64_t lo = rb->lo[r], hi = rb->hi[r];
     int j;
@@ -2075,13 +2141,14 @@ static int fia_term_drops_all_(const fia_mask_view *view, const char *row, int n
 }
 
 /* One term drops every key [first_key, first_key + n) of every row: the block need not be read. */
-static int fia_term_drops_block_(const fia_row_block_ *rb, const fia_mask_view *view, const void *base, int64_t first_key, int n) {
+static int fia_term_drops_block_(const fia_row_block_ *rb, const fia_mask_view *view, const void *base,
+                                 int64_t first_key, int n) {
     const int64_t size = view->dtype == FIA_F32 ? 4 : view->dtype == FIA_F16 || view->dtype == FIA_BF16 ? 2 : 1;
     int r;
     if (view->dtype == FIA_NONE) return 0;
     for (r = 0; r < rb->rows; ++r) {
-        const char *row = (const char *)base + rb->sequence->index * view->sequence_bytes + rb->head[r] * view->head_bytes +
-                          rb->token[r] * view->row_bytes + first_key * size;
+        const char *row = (const char *)base + rb->sequence->index * view->sequence_bytes +
+                          rb->head[r] * view->head_bytes + rb->token[r] * view->row_bytes + first_key * size;
         if (r > 0 && !view->head_bytes && rb->token[r] == rb->token[r - 1]) continue;
         if (!fia_term_drops_all_(view, row, n)) return 0;
     }
@@ -2122,8 +2189,8 @@ static void fia_bound_by_key_(const fia_row_block_ *rb, int64_t first_key, int n
 }
 
 /* Scores of a block -> base-2 logits; dropped keys get -inf. */
-static void fia_modify_scores_(const fia_row_block_ *rb, int64_t first_key, const int64_t *positions, int n, float *scores,
-                               ptrdiff_t row_stride, ptrdiff_t key_stride) {
+static void fia_modify_scores_(const fia_row_block_ *rb, int64_t first_key, const int64_t *positions, int n,
+                               float *scores, ptrdiff_t row_stride, ptrdiff_t key_stride) {
     int r, j;
     if (!rb->natural && !positions && rb->problem->drop_mask.dtype == FIA_NONE && row_stride == 1) {
         fia_bound_by_key_(rb, first_key, n, scores, key_stride);
@@ -2131,17 +2198,20 @@ static void fia_modify_scores_(const fia_row_block_ *rb, int64_t first_key, cons
     }
     for (r = 0; r < rb->rows; ++r)
         for (j = 0; j < n; j += FIA_MODIFY_KEYS_)
-            fia_modify_row_(rb, r, first_key + j, positions ? positions + j : NULL, (int)fia_min_(n - j, FIA_MODIFY_KEYS_),
-                            scores + r * row_stride + j * key_stride, key_stride);
+            fia_modify_row_(rb, r, first_key + j, positions ? positions + j : NULL,
+                            (int)fia_min_(n - j, FIA_MODIFY_KEYS_), scores + r * row_stride + j * key_stride,
+                            key_stride);
 }
 
 /* ==== R11 stream ============================================================================= */
 /* Kernels for few query rows per KV head: K and V rows are read once, in place, in pieces of FIA_STREAM_KEYS, and serve
  * the whole GQA group. Scores lie [key][row] with rows padded to 1, 2, 4 or 8, so that exp runs on whole vectors.
- * Per (row, key) every variant adds along i in the same order; per row keys enter sums and outputs in ascending order. */
+ * Per (row, key) every variant adds along i in the same order; per row keys enter sums and outputs in ascending
+ * order. */
 
 #if defined(__clang__)
-#define FIA_UNROLL_ _Pragma("clang loop unroll(full)") /* a plain "unroll" leaves some loops, and their arrays in memory */
+/* A plain "unroll" leaves some loops, and their arrays in memory. */
+#define FIA_UNROLL_ _Pragma("clang loop unroll(full)")
 #elif defined(__GNUC__)
 #define FIA_UNROLL_ _Pragma("GCC unroll 16")
 #else
@@ -2155,15 +2225,18 @@ static void fia_modify_scores_(const fia_row_block_ *rb, int64_t first_key, cons
 #define FIA_ACC_ 8
 #endif
 
-/* Prefetches are spread: while bytes of a row are read, the same bytes of the row in its place in the next piece are asked
- * for; bursts would wait for each other. From 4 rows on arithmetic takes longer than that wait, and whole rows are asked for. */
+/* Prefetches are spread: while bytes of a row are read, the same bytes of the row in its place in the next piece are
+ * asked for; bursts would wait for each other. From 4 rows on arithmetic takes longer than that wait, and whole rows
+ * are asked for. */
 enum { FIA_LINE_ = 64, FIA_WAY_ = 4096 /* bytes of a first cache over its ways: rows that far apart share sets */ };
 
 /* ---- scores ---- */
 
-/* Dots of `keys` rows with `rows` query rows, into out[key * rows + row]; keys * rows accumulators. next: `keys` rows or NULL. */
+/* Dots of `keys` rows with `rows` query rows, into out[key * rows + row]; keys * rows accumulators. next: `keys` rows
+ * or NULL. */
 FIA_INLINE_ void fia_stream_dots_(const fia_loader_ *from, const int keys, const int rows, float *out, const float *q,
-                                  ptrdiff_t q_stride, const char *const *key, const char *const *next, int level, int n) {
+                                  ptrdiff_t q_stride, const char *const *key, const char *const *next, int level,
+                                  int n) {
     fia_vf_ acc[FIA_ACC_ > 8 ? FIA_ACC_ : 8];
     int i, j, r, line;
     FIA_UNROLL_ for (j = 0; j < keys * rows; ++j) acc[j] = fia_vf_zero_();
@@ -2195,8 +2268,8 @@ FIA_INLINE_ void fia_stream_dots_(const fia_loader_ *from, const int keys, const
     FIA_UNROLL_ for (j = 0; j < keys * rows; j += FIA_LANES) fia_vf_store_(out + j, fia_vf_sums_(acc + j));
 }
 
-FIA_INLINE_ void fia_stream_scores_(const fia_loader_ *from, const int rows, float *scores, const float *q, ptrdiff_t q_stride,
-                                    const fia_rows *keys, const fia_prefetch *next) {
+FIA_INLINE_ void fia_stream_scores_(const fia_loader_ *from, const int rows, float *scores, const float *q,
+                                    ptrdiff_t q_stride, const fia_rows *keys, const fia_prefetch *next) {
     const int step = FIA_ACC_ / rows;
     const char *padded[FIA_STREAM_KEYS], *const *key = keys->row;
     int j;
@@ -2205,20 +2278,22 @@ FIA_INLINE_ void fia_stream_scores_(const fia_loader_ *from, const int rows, flo
         key = padded;
     }
     for (j = 0; j < keys->n; j += step)
-        fia_stream_dots_(from, step, rows, scores + j * rows, q, q_stride, key + j, j + step <= next->n ? next->row + j : NULL, next->level, keys->elements);
+        fia_stream_dots_(from, step, rows, scores + j * rows, q, q_stride, key + j,
+                         j + step <= next->n ? next->row + j : NULL, next->level, keys->elements);
 }
 
 /* ---- accumulate ---- */
 
 /* o[r][i0 .. i0 + vectors * lanes) += sum of weights * values. */
-FIA_INLINE_ void fia_stream_add_(const fia_loader_ *from, const int vectors, const int rows, float *o, ptrdiff_t o_stride,
-                                 const float *weights, const fia_rows *values, const char *const *next, int level, ptrdiff_t i0) {
+FIA_INLINE_ void fia_stream_add_(const fia_loader_ *from, const int vectors, const int rows, float *o,
+                                 ptrdiff_t o_stride, const float *weights, const fia_rows *values,
+                                 const char *const *next, int level, ptrdiff_t i0) {
     const int width = vectors * FIA_LANES * from->bytes;
     fia_vf_ acc[FIA_ACC_ > 8 ? FIA_ACC_ : 8];
     int c, j, r;
     if (i0 * from->bytes % FIA_LINE_) next = NULL; /* asked for by the pass before */
-    FIA_UNROLL_ for (r = 0; r < rows; ++r)
-        FIA_UNROLL_ for (c = 0; c < vectors; ++c) acc[r * vectors + c] = fia_vf_load_(o + r * o_stride + i0 + c * FIA_LANES);
+    FIA_UNROLL_ for (r = 0; r < rows; ++r) FIA_UNROLL_ for (c = 0; c < vectors; ++c) acc[r * vectors + c] =
+        fia_vf_load_(o + r * o_stride + i0 + c * FIA_LANES);
     for (j = 0; j < values->n; ++j) {
         const char *v = values->row[j] + i0 * from->bytes;
         fia_vf_ x[FIA_ACC_];
@@ -2234,18 +2309,19 @@ FIA_INLINE_ void fia_stream_add_(const fia_loader_ *from, const int vectors, con
             FIA_UNROLL_ for (c = 0; c < vectors; ++c) acc[r * vectors + c] = fia_vf_fma_(w, x[c], acc[r * vectors + c]);
         }
     }
-    FIA_UNROLL_ for (r = 0; r < rows; ++r)
-        FIA_UNROLL_ for (c = 0; c < vectors; ++c) fia_vf_store_(o + r * o_stride + i0 + c * FIA_LANES, acc[r * vectors + c]);
+    FIA_UNROLL_ for (r = 0; r < rows; ++r) FIA_UNROLL_ for (c = 0; c < vectors; ++c)
+        fia_vf_store_(o + r * o_stride + i0 + c * FIA_LANES, acc[r * vectors + c]);
 }
 
 /* The last n < FIA_LANES elements of a row. */
-FIA_INLINE_ void fia_stream_add_tail_(const fia_loader_ *from, const int rows, float *o, ptrdiff_t o_stride, const float *weights,
-                                      const fia_rows *values, ptrdiff_t i0, int n) {
+FIA_INLINE_ void fia_stream_add_tail_(const fia_loader_ *from, const int rows, float *o, ptrdiff_t o_stride,
+                                      const float *weights, const fia_rows *values, ptrdiff_t i0, int n) {
     int j, r;
     for (r = 0; r < rows; ++r) {
         fia_vf_ acc = fia_vf_loadn_(o + r * o_stride + i0, n);
         for (j = 0; j < values->n; ++j)
-            acc = fia_vf_fma_(fia_vf_set1_(weights[j * rows + r]), from->loadn(values->row[j] + i0 * from->bytes, n), acc);
+            acc = fia_vf_fma_(fia_vf_set1_(weights[j * rows + r]), from->loadn(values->row[j] + i0 * from->bytes, n),
+                              acc);
         fia_vf_storen_(o + r * o_stride + i0, acc, n);
     }
 }
@@ -2256,21 +2332,23 @@ FIA_INLINE_ void fia_stream_accumulate_(const fia_loader_ *from, const int rows,
     const int n = values->elements;
     const char *const *row = values->n <= next->n ? next->row : NULL;
     int i = 0;
-    for (; i + vectors * FIA_LANES <= n; i += vectors * FIA_LANES) fia_stream_add_(from, vectors, rows, o, o_stride, weights, values, row, next->level, i);
-    for (; i + FIA_LANES <= n; i += FIA_LANES) fia_stream_add_(from, 1, rows, o, o_stride, weights, values, row, next->level, i);
+    for (; i + vectors * FIA_LANES <= n; i += vectors * FIA_LANES)
+        fia_stream_add_(from, vectors, rows, o, o_stride, weights, values, row, next->level, i);
+    for (; i + FIA_LANES <= n; i += FIA_LANES)
+        fia_stream_add_(from, 1, rows, o, o_stride, weights, values, row, next->level, i);
     if (i < n) fia_stream_add_tail_(from, rows, o, o_stride, weights, values, i, n - i);
 }
 
 /* ---- instances: fia_stream_<pass>_<codec>_r<rows>_ ---- */
 
-#define FIA_STAMP_STREAM_(type, rows)                                                                                           \
-    static void fia_stream_scores_##type##_r##rows##_(float *s, const float *q, ptrdiff_t qs, const fia_rows *k,                \
-                                                      const fia_prefetch *next) {                                              \
-        fia_stream_scores_(&fia_loader_##type##_, rows, s, q, qs, k, next);                                                     \
-    }                                                                                                                           \
-    static void fia_stream_accumulate_##type##_r##rows##_(float *o, ptrdiff_t os, const float *w, const fia_rows *v,            \
-                                                          const fia_prefetch *next) {                                          \
-        fia_stream_accumulate_(&fia_loader_##type##_, rows, o, os, w, v, next);                                                 \
+#define FIA_STAMP_STREAM_(type, rows)                                                                                  \
+    static void fia_stream_scores_##type##_r##rows##_(float *s, const float *q, ptrdiff_t qs, const fia_rows *k,       \
+                                                      const fia_prefetch *next) {                                      \
+        fia_stream_scores_(&fia_loader_##type##_, rows, s, q, qs, k, next);                                            \
+    }                                                                                                                  \
+    static void fia_stream_accumulate_##type##_r##rows##_(float *o, ptrdiff_t os, const float *w, const fia_rows *v,   \
+                                                          const fia_prefetch *next) {                                  \
+        fia_stream_accumulate_(&fia_loader_##type##_, rows, o, os, w, v, next);                                        \
     }
 #define FIA_STREAM_INSTANCES_(X, type) X(type, 1) X(type, 2) X(type, 4) X(type, 8)
 FIA_STREAM_INSTANCES_(FIA_STAMP_STREAM_, f32)
@@ -2279,8 +2357,10 @@ FIA_STREAM_INSTANCES_(FIA_STAMP_STREAM_, bf16)
 
 #define FIA_STREAM_SCORES_(type, rows) fia_stream_scores_##type##_r##rows##_,
 #define FIA_STREAM_ACCUMULATE_(type, rows) fia_stream_accumulate_##type##_r##rows##_,
-#define FIA_STREAM_RECORD_(type, code)                                                                                          \
-    static const fia_stream fia_stream_##type##_ = {"stream_" #type, code, {FIA_STREAM_INSTANCES_(FIA_STREAM_SCORES_, type)},   \
+#define FIA_STREAM_RECORD_(type, code)                                                                                 \
+    static const fia_stream fia_stream_##type##_ = {"stream_" #type,                                                   \
+                                                    code,                                                              \
+                                                    {FIA_STREAM_INSTANCES_(FIA_STREAM_SCORES_, type)},                 \
                                                     {FIA_STREAM_INSTANCES_(FIA_STREAM_ACCUMULATE_, type)}};
 FIA_STREAM_RECORD_(f32, FIA_F32)
 FIA_STREAM_RECORD_(f16, FIA_F16)
@@ -2313,7 +2393,8 @@ FIA_INLINE_ fia_vf_ fia_fold_sum_(fia_vf_ x, int rows) {
     return x;
 }
 
-/* A chunk's state of one row block: m and l by row (repeated to whole vectors), o[r * value_dim]; value_sum: sum p * offset. */
+/* A chunk's state of one row block: m and l by row (repeated to whole vectors), o[r * value_dim]; value_sum: sum p *
+ * offset. */
 typedef struct fia_stream_state_ {
     float m[16], l[16], value_sum[16];
 } fia_stream_state_;
@@ -2326,8 +2407,8 @@ FIA_INLINE_ void fia_sum_halves_(fia_vf_ *p, const int n, const int half) {
 }
 
 /* fia_softmax_piece_ for the rows of one vector; their scores are n vectors, period floats apart. */
-FIA_INLINE_ int fia_softmax_vector_(float *state_m, float *state_l, const int n, int period, int rows, float *scores, float *alpha,
-                                    float factor, float floor) {
+FIA_INLINE_ int fia_softmax_vector_(float *state_m, float *state_l, const int n, int period, int rows, float *scores,
+                                    float *alpha, float factor, float floor) {
     const fia_vf_ least = fia_vf_set1_(floor), scale = fia_vf_set1_(factor), old = fia_vf_load_(state_m);
     fia_vf_ p[FIA_STREAM_KEYS], top, m, a;
     int i;
@@ -2356,7 +2437,8 @@ FIA_INLINE_ int fia_softmax_vector_(float *state_m, float *state_l, const int n,
 /* Scores [key][rows] of a whole piece (-inf: dropped) -> weights in place; m and l move on; alpha[r] rescales o.
  * floor: scores below it are raised to it. Returns 1 if some alpha differs from 1.
  * Sums pair key j with j + keys / 2, then + keys / 4, ..., whatever `rows` is. */
-static int fia_softmax_piece_(fia_stream_state_ *state, int keys, int rows, float *scores, float *alpha, float factor, float floor) {
+static int fia_softmax_piece_(fia_stream_state_ *state, int keys, int rows, float *scores, float *alpha, float factor,
+                              float floor) {
     const int period = rows > FIA_LANES ? rows : FIA_LANES, n = keys * rows / period;
     int v, grew = 0;
     for (v = 0; v < period; v += FIA_LANES) {
@@ -2374,8 +2456,8 @@ static int fia_softmax_piece_(fia_stream_state_ *state, int keys, int rows, floa
 }
 
 /* ==== R12 tiles ============================================================================== */
-/* The generic tile kernel on lanes: scores and outputs lie transposed, lanes are query rows, so that max, sum and rescale
- * are vertical and neither K nor V is packed: a key's element is broadcast against a vector of query rows.
+/* The generic tile kernel on lanes: scores and outputs lie transposed, lanes are query rows, so that max, sum and
+ * rescale are vertical and neither K nor V is packed: a key's element is broadcast against a vector of query rows.
  * Register tile: FIA_TILE_KEYS_ keys (or value elements) x up to 3 vectors of rows. Keys enter in ascending order.
  * packed q: [i][R] f32; prepared: K rows [key][D + Dr], V rows [key][Dv], f32; state: m[R], l[R], o[Dv][R]. */
 
@@ -2404,9 +2486,10 @@ FIA_INLINE_ const float *fia_tile_values_(const fia_problem *p, const float *pre
 
 /* ---- register tiles ---- */
 
-/* scores[key][FIA_TILE_ROWS_] of one group of keys, times factor, not below floor: k[key * k_stride + i] broadcast against q[i][rows]. */
-FIA_INLINE_ void fia_tile_dots_(const int vectors, float *scores, const float *q, const float *k, ptrdiff_t k_stride, int n,
-                                float factor, float floor) {
+/* scores[key][FIA_TILE_ROWS_] of one group of keys, times factor, not below floor: k[key * k_stride + i] broadcast
+ * against q[i][rows]. */
+FIA_INLINE_ void fia_tile_dots_(const int vectors, float *scores, const float *q, const float *k, ptrdiff_t k_stride,
+                                int n, float factor, float floor) {
     const fia_vf_ least = fia_vf_set1_(floor), scale = fia_vf_set1_(factor);
     fia_vf_ acc[FIA_TILE_KEYS_ * FIA_TILE_VECTORS_];
     int i, j, v;
@@ -2424,14 +2507,14 @@ FIA_INLINE_ void fia_tile_dots_(const int vectors, float *scores, const float *q
                 acc[j * FIA_TILE_VECTORS_ + v] = fia_vf_fma_(b, x[v], acc[j * FIA_TILE_VECTORS_ + v]);
         }
     }
-    FIA_UNROLL_ for (j = 0; j < FIA_TILE_KEYS_; ++j)
-        FIA_UNROLL_ for (v = 0; v < vectors; ++v)
-            fia_vf_store_(scores + j * FIA_TILE_ROWS_ + v * FIA_LANES, fia_vf_max_(least, fia_vf_mul_(acc[j * FIA_TILE_VECTORS_ + v], scale)));
+    FIA_UNROLL_ for (j = 0; j < FIA_TILE_KEYS_; ++j) FIA_UNROLL_ for (v = 0; v < vectors; ++v)
+        fia_vf_store_(scores + j * FIA_TILE_ROWS_ + v * FIA_LANES,
+                      fia_vf_max_(least, fia_vf_mul_(acc[j * FIA_TILE_VECTORS_ + v], scale)));
 }
 
 /* o[i][rows] = o * alpha + sum over keys of v[key * v_stride + i] * weights[key][rows], for `width` elements i. */
-FIA_INLINE_ void fia_tile_add_(const int vectors, const int width, float *o, const float *alpha, const float *weights, const float *v0,
-                               ptrdiff_t v_stride, int n) {
+FIA_INLINE_ void fia_tile_add_(const int vectors, const int width, float *o, const float *alpha, const float *weights,
+                               const float *v0, ptrdiff_t v_stride, int n) {
     fia_vf_ acc[FIA_TILE_KEYS_ * FIA_TILE_VECTORS_];
     int i, j, v;
     FIA_UNROLL_ for (i = 0; i < width; ++i)
@@ -2478,7 +2561,8 @@ static FIA_NOINLINE_ void fia_tile_add_select_(float *o, const float *alpha, con
 
 /* Scores -> weights in place; m, l move on, alpha[row] rescales o. Returns 1 if some alpha differs from 1.
  * mark: dropped keys get the weight -1 instead of 0. */
-FIA_INLINE_ int fia_softmax_block_(const int vectors, float *m, float *l, float *alpha, float *scores, int n, int mark) {
+FIA_INLINE_ int fia_softmax_block_(const int vectors, float *m, float *l, float *alpha, float *scores, int n,
+                                   int mark) {
     const fia_vf_ least = fia_vf_set1_(FIA_KEPT_MIN_);
     int j, v, grew = 0;
     for (v = 0; v < vectors * FIA_LANES; v += FIA_LANES) {
@@ -2506,7 +2590,8 @@ FIA_INLINE_ int fia_softmax_block_(const int vectors, float *m, float *l, float 
 
 /* ---- the record ---- */
 
-FIA_INLINE_ void fia_tile_step_vectors_(const int vectors, const fia_tile_block *b, const float *q, float *state, float *scores) {
+FIA_INLINE_ void fia_tile_step_vectors_(const int vectors, const fia_tile_block *b, const float *q, float *state,
+                                        float *scores) {
     const fia_problem *p = b->problem;
     const int width = fia_tile_key_width_(p), n = b->n;
     const float *keys = (const float *)b->prepared, *values;
@@ -2521,8 +2606,8 @@ FIA_INLINE_ void fia_tile_step_vectors_(const int vectors, const fia_tile_block 
     keys += (ptrdiff_t)b->offset * width;
     for (j = 0; j < n; j += FIA_TILE_KEYS_) {
         const int plain = j >= begin && j < end;
-        fia_tile_dots_(vectors, scores + j * FIA_TILE_ROWS_, q, keys + (ptrdiff_t)j * width, width, width, plain ? b->scale_log2 : 1.0f,
-                       plain ? FIA_KEPT_MIN_ : -FIA_INF_);
+        fia_tile_dots_(vectors, scores + j * FIA_TILE_ROWS_, q, keys + (ptrdiff_t)j * width, width, width,
+                       plain ? b->scale_log2 : 1.0f, plain ? FIA_KEPT_MIN_ : -FIA_INF_);
     }
     if (begin > 0) b->modify(b, 0, begin, scores, 1, FIA_TILE_ROWS_);
     if (end < n) b->modify(b, end, n - end, scores + end * FIA_TILE_ROWS_, 1, FIA_TILE_ROWS_);
@@ -2532,7 +2617,8 @@ FIA_INLINE_ void fia_tile_step_vectors_(const int vectors, const fia_tile_block 
         return;
     }
     for (i = 0; i + FIA_TILE_KEYS_ <= p->value_dim; i += FIA_TILE_KEYS_)
-        fia_tile_add_(vectors, FIA_TILE_KEYS_, o + i * FIA_TILE_ROWS_, grew ? alpha : NULL, scores, values + i, v_stride, n);
+        fia_tile_add_(vectors, FIA_TILE_KEYS_, o + i * FIA_TILE_ROWS_, grew ? alpha : NULL, scores, values + i,
+                      v_stride, n);
     for (; i < p->value_dim; ++i)
         fia_tile_add_(vectors, 1, o + i * FIA_TILE_ROWS_, grew ? alpha : NULL, scores, values + i, v_stride, n);
 }
@@ -2661,8 +2747,8 @@ static const fia_tile fia_tile_lanes_ = {"lanes",
 /* ==== R13 drivers ============================================================================ */
 /* The phases of a job. Phase 0 checks lengths and tables and lays the work out; phase 1 attends, item by item; phase 2
  * folds the row blocks that were cut between chunks. All sizes come from one layout function (fia_layout_).
- * Unit: a sequence, one KV head (or all, where a key's heads lie side by side), and row blocks that share prepared keys.
- * Item: a unit, or what lies between two cuts of it. A cut is a point (unit, row block, chunk). */
+ * Unit: a sequence, one KV head (or all, where a key's heads lie side by side), and row blocks that share prepared
+ * keys. Item: a unit, or what lies between two cuts of it. A cut is a point (unit, row block, chunk). */
 
 #define FIA_SPAN_LIMIT_ ((int64_t)1 << 60) /* offsets and windows stay below, so that sums of a few cannot overflow */
 
@@ -2695,7 +2781,8 @@ typedef struct fia_layout_ {
     size_t sequences, cuts, shares, cut_blocks, pool, workers;
     size_t partial_floats, packed_bytes, state_bytes, worker_bytes, total;
     int64_t pool_blocks, pool_chunks;
-    size_t q_rows, packed, state, fold, part, scratch, prepared, decoded, rows, gather, out; /* offsets in a worker's share */
+    size_t q_rows, packed, state, fold, part, scratch, prepared, decoded, rows, gather,
+        out; /* offsets in a worker's share */
 } fia_layout_;
 
 typedef struct fia_bound_job_ {
@@ -2752,7 +2839,9 @@ static int64_t fia_unit_blocks_(const fia_plan *plan) {
     return fia_max_(stream, tile);
 }
 
-FIA_INLINE_ int fia_super_keys_(const fia_plan *plan) { return (int)fia_min_(plan->tile->super_keys, plan->chunk_base); }
+FIA_INLINE_ int fia_super_keys_(const fia_plan *plan) {
+    return (int)fia_min_(plan->tile->super_keys, plan->chunk_base);
+}
 
 /* Keys whose row pointers are held at once. */
 FIA_INLINE_ int64_t fia_gather_keys_(const fia_plan *plan) { return fia_max_(fia_super_keys_(plan), FIA_STREAM_KEYS); }
@@ -2786,12 +2875,14 @@ typedef struct fia_gather_ {
 typedef struct fia_stream_block_ {
     fia_stream_state_ state;
     float constant[FIA_STREAM_ROWS], q_sum[FIA_STREAM_ROWS];
-    float weight_sum[FIA_STREAM_ROWS], offset_sum[FIA_STREAM_ROWS]; /* V offsets: sums of weights, of weights times offsets */
+    float weight_sum[FIA_STREAM_ROWS],
+        offset_sum[FIA_STREAM_ROWS]; /* V offsets: sums of weights, of weights times offsets */
 } fia_stream_block_;
 
 /* That and the outputs of its rows. */
 FIA_INLINE_ size_t fia_stream_bytes_(const fia_problem *p) {
-    return fia_align_up_(sizeof(fia_stream_block_)) + fia_align_up_((size_t)p->value_dim * FIA_STREAM_ROWS * sizeof(float));
+    return fia_align_up_(sizeof(fia_stream_block_)) +
+           fia_align_up_((size_t)p->value_dim * FIA_STREAM_ROWS * sizeof(float));
 }
 
 static void fia_worker_layout_(const fia_plan *plan, fia_layout_ *at) {
@@ -2812,8 +2903,10 @@ static void fia_worker_layout_(const fia_plan *plan, fia_layout_ *at) {
     at->prepared = fia_part_(&end, bytes[1]);
     at->decoded = fia_part_(&end, fia_bytes_(FIA_STREAM_KEYS * 3, fia_max_(width, p->value_dim) + 16, sizeof(float)));
     at->rows = fia_part_(&end, fia_bytes_(blocks, sizeof(fia_row_block_), 1));
-    at->gather = fia_part_(&end, fia_bytes_(2 * keys, sizeof(fia_run_of_keys) + sizeof(int64_t) + 3 * sizeof(char *) + 4 * sizeof(float), 1) +
-                                     fia_bytes_(width + p->value_dim + 64, 2 * sizeof(float), 1));
+    at->gather = fia_part_(
+        &end,
+        fia_bytes_(2 * keys, sizeof(fia_run_of_keys) + sizeof(int64_t) + 3 * sizeof(char *) + 4 * sizeof(float), 1) +
+            fia_bytes_(width + p->value_dim + 64, 2 * sizeof(float), 1));
     at->out = fia_part_(&end, fia_bytes_(3, (int64_t)p->value_dim + 16, sizeof(float)));
     at->worker_bytes = end;
 }
@@ -2832,8 +2925,10 @@ static void fia_layout_make_(const fia_plan *plan, fia_layout_ *at) {
     at->cuts = fia_part_(&end, fia_bytes_(w, sizeof(fia_cut_), 1));
     at->shares = fia_part_(&end, fia_bytes_(w + 1, sizeof(int64_t), 1));
     at->cut_blocks = fia_part_(&end, fia_bytes_(at->pool_blocks, sizeof(fia_cut_block_), 1));
-    at->pool = fia_part_(&end, fia_bytes_(at->pool_blocks, at->pool_chunks, (int64_t)(at->partial_floats * sizeof(float))));
-    at->workers = fia_part_(&end, at->worker_bytes == SIZE_MAX ? SIZE_MAX : fia_bytes_(w, (int64_t)at->worker_bytes, 1));
+    at->pool =
+        fia_part_(&end, fia_bytes_(at->pool_blocks, at->pool_chunks, (int64_t)(at->partial_floats * sizeof(float))));
+    at->workers =
+        fia_part_(&end, at->worker_bytes == SIZE_MAX ? SIZE_MAX : fia_bytes_(w, (int64_t)at->worker_bytes, 1));
     at->total = end == SIZE_MAX ? SIZE_MAX : end + 64; /* any alignment of the caller's pointer */
 }
 
@@ -2853,7 +2948,8 @@ static void fia_bind_(const fia_job *job, fia_bound_job_ *b) {
 }
 
 static fia_partial_ fia_pool_slot_(const fia_bound_job_ *b, int64_t ordinal, int64_t chunk, int rows) {
-    return fia_partial_at_(b->pool + (size_t)(ordinal * b->layout.pool_chunks + chunk) * b->layout.partial_floats, rows);
+    return fia_partial_at_(b->pool + (size_t)(ordinal * b->layout.pool_chunks + chunk) * b->layout.partial_floats,
+                           rows);
 }
 
 /* ---- geometry of sequences, units and row blocks ---- */
@@ -2865,14 +2961,18 @@ static int64_t fia_n_keys_(const fia_plan *plan, const fia_sequence_ *s) {
 }
 
 /* Place of key 0 on the chunk and block grid. */
-FIA_INLINE_ int64_t fia_grid_(const fia_plan *plan, const fia_sequence_ *s) { return plan->keys->entries ? 0 : s->kv_pos; }
+FIA_INLINE_ int64_t fia_grid_(const fia_plan *plan, const fia_sequence_ *s) {
+    return plan->keys->entries ? 0 : s->kv_pos;
+}
 
 /* Local keys that some row of tokens [first, last] keeps lie in [lo, hi). */
-static void fia_span_bounds_(const fia_problem *p, const fia_sequence_ *s, int64_t first, int64_t last, int64_t *lo, int64_t *hi) {
+static void fia_span_bounds_(const fia_problem *p, const fia_sequence_ *s, int64_t first, int64_t last, int64_t *lo,
+                             int64_t *hi) {
     const int64_t at = s->q_pos - s->kv_pos, right = p->causal ? fia_min_(p->window_right, 0) : p->window_right;
     *lo = p->window_left == FIA_UNBOUNDED ? 0 : fia_max_(0, at + first - p->window_left);
     *hi = right == FIA_UNBOUNDED ? s->kv_len : fia_min_(s->kv_len, at + last + right + 1);
-    if (*lo >= *hi || (p->window_left != FIA_UNBOUNDED && right != FIA_UNBOUNDED && right < -p->window_left)) *lo = *hi = 0;
+    if (*lo >= *hi || (p->window_left != FIA_UNBOUNDED && right != FIA_UNBOUNDED && right < -p->window_left))
+        *lo = *hi = 0;
 }
 
 /* A unit: its sequence, list (token), KV heads and row blocks. */
@@ -2919,8 +3019,8 @@ FIA_INLINE_ int fia_block_rows_(const fia_plan *plan, const fia_sequence_ *s) {
 }
 
 /* Rows and tokens of row block `block` of a KV head. */
-static void fia_block_span_(const fia_plan *plan, const fia_sequence_ *s, int64_t base_token, int64_t block, int64_t *row, int *rows,
-                            int64_t *first_token, int64_t *last_token) {
+static void fia_block_span_(const fia_plan *plan, const fia_sequence_ *s, int64_t base_token, int64_t block,
+                            int64_t *row, int *rows, int64_t *first_token, int64_t *last_token) {
     const int64_t group = fia_group_(&plan->problem), size = fia_block_rows_(plan, s);
     const int64_t all = (plan->keys->per_token ? 1 : s->q_len) * group;
     *row = block * size;
@@ -2930,7 +3030,8 @@ static void fia_block_span_(const fia_plan *plan, const fia_sequence_ *s, int64_
 }
 
 /* Keys that some row of a block may read. Lists are read by entry, whatever the bounds. */
-static void fia_block_keys_(const fia_plan *plan, const fia_sequence_ *s, int64_t base_token, int64_t block, int64_t *lo, int64_t *hi) {
+static void fia_block_keys_(const fia_plan *plan, const fia_sequence_ *s, int64_t base_token, int64_t block,
+                            int64_t *lo, int64_t *hi) {
     int64_t row, first, last;
     int rows;
     fia_block_span_(plan, s, base_token, block, &row, &rows, &first, &last);
@@ -2942,7 +3043,8 @@ static void fia_block_keys_(const fia_plan *plan, const fia_sequence_ *s, int64_
 }
 
 /* Chunks [*first, *end) of the sequence that keys [lo, hi) touch, counted from the sequence's first. */
-static void fia_chunk_range_(const fia_plan *plan, const fia_sequence_ *s, int64_t lo, int64_t hi, int64_t *first, int64_t *end) {
+static void fia_chunk_range_(const fia_plan *plan, const fia_sequence_ *s, int64_t lo, int64_t hi, int64_t *first,
+                             int64_t *end) {
     const int64_t grid = fia_grid_(plan, s), base = fia_floor_div_(grid, s->chunk);
     *first = *end = 0;
     if (lo >= hi) return;
@@ -2962,27 +3064,33 @@ static int64_t fia_length_at_(const fia_ints *ints, int form, int64_t b, int64_t
     return before < 0 || end < 0 ? fia_min_(end, 0) : end - before; /* refused either way, and nothing overflows */
 }
 
-static fia_status fia_check_length_(fia_report *report, const char *name, int64_t length, int64_t start, int64_t longest,
-                                    int64_t total, int packed) {
+static fia_status fia_check_length_(fia_report *report, const char *name, int64_t length, int64_t start,
+                                    int64_t longest, int64_t total, int packed) {
     if (start < 0) return fia_refuse_(report, name, start, "running sums are not negative", 0, 0);
-    if (length < 0) return fia_refuse_(report, name, length, "lengths are not negative (running sums do not decrease)", 0, 0);
+    if (length < 0)
+        return fia_refuse_(report, name, length, "lengths are not negative (running sums do not decrease)", 0, 0);
     if (length > longest) return fia_refuse_(report, name, length, "lengths are at most #", longest, 0);
     if (packed && (start > total || length > total - start))
-        return fia_refuse_(report, name, start > total ? start : start + length, "the rows of all sequences are at most #", total, 0);
+        return fia_refuse_(report, name, start > total ? start : start + length,
+                           "the rows of all sequences are at most #", total, 0);
     return FIA_OK;
 }
 
-static fia_status fia_check_mask_(fia_report *report, const char *name, const fia_mask_view *view, const fia_sequence_ *s) {
+static fia_status fia_check_mask_(fia_report *report, const char *name, const fia_mask_view *view,
+                                  const fia_sequence_ *s) {
     if (view->dtype == FIA_NONE || s->q_len == 0 || s->kv_len == 0) return FIA_OK;
     if (view->row_bytes && s->q_len > view->rows)
-        return fia_refuse_(report, name, view->rows, "a sequence has # query rows, the rows of the tensor are fewer", s->q_len, 0);
+        return fia_refuse_(report, name, view->rows, "a sequence has # query rows, the rows of the tensor are fewer",
+                           s->q_len, 0);
     if (s->kv_len > view->keys)
-        return fia_refuse_(report, name, view->keys, "a sequence has # keys, the keys of the tensor are fewer", s->kv_len, 0);
+        return fia_refuse_(report, name, view->keys, "a sequence has # keys, the keys of the tensor are fewer",
+                           s->kv_len, 0);
     return FIA_OK;
 }
 
 /* Refuses field `field` of `view`. */
-static fia_status fia_refuse_field_(fia_report *report, const char *view, const char *field, int64_t value, const char *allowed, int64_t a) {
+static fia_status fia_refuse_field_(fia_report *report, const char *view, const char *field, int64_t value,
+                                    const char *allowed, int64_t a) {
     char name[64];
     fia_text_ t;
     t.at = name;
@@ -3007,14 +3115,18 @@ typedef struct fia_ints_check_ {
 
 static fia_status fia_check_ints_(const fia_ints_check_ *c, int64_t n, fia_report *report) {
     const fia_ints *x = c->ints;
-    if (!x->data && c->form != FIA_LENGTHS_EACH && n > 0) return fia_refuse_text_(report, c->name, "absent", "the plan takes running sums");
+    if (!x->data && c->form != FIA_LENGTHS_EACH && n > 0)
+        return fia_refuse_text_(report, c->name, "absent", "the plan takes running sums");
     if (!x->data) return FIA_OK;
     if (!c->used) return fia_refuse_text_(report, c->name, "given", "the plan was made without it");
-    if (x->dtype != FIA_I32 && x->dtype != FIA_I64) return fia_refuse_dtype_(report, c->name, x->dtype, "the array must be i32 or i64");
+    if (x->dtype != FIA_I32 && x->dtype != FIA_I64)
+        return fia_refuse_dtype_(report, c->name, x->dtype, "the array must be i32 or i64");
     if (x->broadcast < 0 || x->broadcast > 1 || (x->broadcast && c->form != FIA_LENGTHS_EACH))
-        return fia_refuse_(report, c->name, x->broadcast, "broadcast must be 0, or 1 where values are not running sums", 0, 0);
+        return fia_refuse_(report, c->name, x->broadcast, "broadcast must be 0, or 1 where values are not running sums",
+                           0, 0);
     if (!x->broadcast && !fia_span_ok_(x->stride_bytes, n + (c->form == FIA_LENGTHS_STARTS)))
-        return fia_refuse_(report, c->name, x->stride_bytes, "with this stride_bytes the array would span more than 2^60 bytes", 0, 0);
+        return fia_refuse_(report, c->name, x->stride_bytes,
+                           "with this stride_bytes the array would span more than 2^60 bytes", 0, 0);
     if (c->form == FIA_LENGTHS_STARTS && n > 0 && fia_ints_at_(x, 0) != 0)
         return fia_refuse_(report, c->name, fia_ints_at_(x, 0), "the first of these running sums must be 0", 0, 0);
     return FIA_OK;
@@ -3023,14 +3135,15 @@ static fia_status fia_check_ints_(const fia_ints_check_ *c, int64_t n, fia_repor
 /* Integer arrays by themselves: what reading them needs, and arrays that the plan cannot do without. */
 static fia_status fia_check_lists_(const fia_problem *p, const fia_io *io, fia_report *report) {
     const int list = p->keys == FIA_KEYS_LIST || p->keys >= FIA_KEYS_USER;
-    const fia_ints_check_ table[] = {{"q_lens", &io->q_lens, p->q_lengths, 1},
-                                     {"kv_lens", &io->kv_lens, p->kv_lengths, 1},
-                                     {"q_offset", &io->q_offset, FIA_LENGTHS_EACH, 1},
-                                     {"kv_offset", &io->kv_offset, FIA_LENGTHS_EACH, 1},
-                                     {"kv_rows", &io->kv_rows, FIA_LENGTHS_EACH, list},
-                                     {"key_head_strides", &io->key_head_strides, FIA_LENGTHS_EACH, list},
-                                     {"key_rope_head_strides", &io->key_rope_head_strides, FIA_LENGTHS_EACH, list && p->rope_dim},
-                                     {"value_head_strides", &io->value_head_strides, FIA_LENGTHS_EACH, list && !p->value_in_key}};
+    const fia_ints_check_ table[] = {
+        {"q_lens", &io->q_lens, p->q_lengths, 1},
+        {"kv_lens", &io->kv_lens, p->kv_lengths, 1},
+        {"q_offset", &io->q_offset, FIA_LENGTHS_EACH, 1},
+        {"kv_offset", &io->kv_offset, FIA_LENGTHS_EACH, 1},
+        {"kv_rows", &io->kv_rows, FIA_LENGTHS_EACH, list},
+        {"key_head_strides", &io->key_head_strides, FIA_LENGTHS_EACH, list},
+        {"key_rope_head_strides", &io->key_rope_head_strides, FIA_LENGTHS_EACH, list && p->rope_dim},
+        {"value_head_strides", &io->value_head_strides, FIA_LENGTHS_EACH, list && !p->value_in_key}};
     size_t i;
     for (i = 0; i < sizeof(table) / sizeof(table[0]); ++i)
         if (fia_check_ints_(&table[i], io->n_sequences, report)) return FIA_ERR_ARGUMENT;
@@ -3040,29 +3153,36 @@ static fia_status fia_check_lists_(const fia_problem *p, const fia_io *io, fia_r
 }
 
 /* One address: present where it is needed, absent where the plan has no use for it, aligned to its element. */
-static fia_status fia_check_address_(fia_report *report, const char *name, const void *data, int planned, int needed, int64_t alignment) {
+static fia_status fia_check_address_(fia_report *report, const char *name, const void *data, int planned, int needed,
+                                     int64_t alignment) {
     if (data && !planned) return fia_refuse_text_(report, name, "given", "the plan was made without it");
     if (!data && needed) return fia_refuse_text_(report, name, "NULL", "the plan was made with it");
     if (data && alignment > 1 && (uintptr_t)data % (uintptr_t)alignment)
-        return fia_refuse_(report, name, (int64_t)((uintptr_t)data % (uintptr_t)alignment), "the address must be a multiple of # bytes (the value is the rest)",
-                           alignment, 0);
+        return fia_refuse_(report, name, (int64_t)((uintptr_t)data % (uintptr_t)alignment),
+                           "the address must be a multiple of # bytes (the value is the rest)", alignment, 0);
     return FIA_OK;
 }
 
-FIA_INLINE_ int64_t fia_float_bytes_(fia_dtype dtype) { return dtype == FIA_F32 ? 4 : dtype == FIA_F16 || dtype == FIA_BF16 ? 2 : 1; }
+FIA_INLINE_ int64_t fia_float_bytes_(fia_dtype dtype) {
+    return dtype == FIA_F32 ? 4 : dtype == FIA_F16 || dtype == FIA_BF16 ? 2 : 1;
+}
 
 static fia_status fia_check_key_addresses_(const fia_plan *plan, const fia_io *io, int keys, fia_report *report) {
     const fia_problem *p = &plan->problem;
     const int list = p->keys == FIA_KEYS_LIST;
     if (fia_check_address_(report, "key", io->key, !list, keys && !list, plan->codec_k->alignment) ||
-        fia_check_address_(report, "value", io->value, !list && !p->value_in_key, keys && !list && !p->value_in_key, plan->codec_v->alignment) ||
+        fia_check_address_(report, "value", io->value, !list && !p->value_in_key, keys && !list && !p->value_in_key,
+                           plan->codec_v->alignment) ||
         fia_check_address_(report, "key_rope", io->key_rope, p->rope_dim && !list, keys && p->rope_dim && !list,
                            p->rope_dim ? plan->codec_k_rope->alignment : 1) ||
         fia_check_address_(report, "key_list", io->key_list, list, keys && list, 1) ||
-        fia_check_address_(report, "value_list", io->value_list, list && !p->value_in_key, keys && list && !p->value_in_key, 1) ||
-        fia_check_address_(report, "key_rope_list", io->key_rope_list, list && p->rope_dim, keys && list && p->rope_dim, 1) ||
-        fia_check_address_(report, "block_table", io->block_table, p->keys == FIA_KEYS_PAGED || p->keys >= FIA_KEYS_USER,
-                           keys && p->keys == FIA_KEYS_PAGED, 4) ||
+        fia_check_address_(report, "value_list", io->value_list, list && !p->value_in_key,
+                           keys && list && !p->value_in_key, 1) ||
+        fia_check_address_(report, "key_rope_list", io->key_rope_list, list && p->rope_dim, keys && list && p->rope_dim,
+                           1) ||
+        fia_check_address_(report, "block_table", io->block_table,
+                           p->keys == FIA_KEYS_PAGED || p->keys >= FIA_KEYS_USER, keys && p->keys == FIA_KEYS_PAGED,
+                           4) ||
         fia_check_address_(report, "keys_data", io->keys_data, p->keys >= FIA_KEYS_USER, 0, 1))
         return FIA_ERR_ARGUMENT;
     return FIA_OK;
@@ -3090,14 +3210,15 @@ static fia_status fia_check_addresses_(const fia_plan *plan, const fia_io *io, i
                 {"out_offset", io->out_offset, p->out_offset.dtype}};
     size_t i;
     if (fia_check_address_(report, "query", io->query, 1, rows & 1, plan->codec_q->alignment) ||
-        fia_check_address_(report, "query_rope", io->query_rope, p->rope_dim, (rows & 1) && p->rope_dim, p->rope_dim ? plan->codec_q_rope->alignment : 1) ||
+        fia_check_address_(report, "query_rope", io->query_rope, p->rope_dim, (rows & 1) && p->rope_dim,
+                           p->rope_dim ? plan->codec_q_rope->alignment : 1) ||
         fia_check_address_(report, "out", io->out, 1, rows, plan->codec_out->alignment) ||
         fia_check_address_(report, "lse", io->lse, p->want_lse, rows && p->want_lse, 4) ||
         fia_check_key_addresses_(plan, io, keys, report))
         return FIA_ERR_ARGUMENT;
     for (i = 0; i < sizeof(term) / sizeof(term[0]); ++i)
-        if (fia_check_address_(report, term[i].name, term[i].data, term[i].dtype != FIA_NONE, keys && term[i].dtype != FIA_NONE,
-                               fia_float_bytes_(term[i].dtype)))
+        if (fia_check_address_(report, term[i].name, term[i].data, term[i].dtype != FIA_NONE,
+                               keys && term[i].dtype != FIA_NONE, fia_float_bytes_(term[i].dtype)))
             return FIA_ERR_ARGUMENT;
     return FIA_OK;
 }
@@ -3140,19 +3261,25 @@ typedef struct fia_strides_ {
 } fia_strides_;
 
 static fia_strides_ fia_out_strides_(const fia_problem *p, int64_t outer, int64_t rows) {
-    const fia_strides_ s = {"out", {".sequence_bytes", ".head_bytes", ".row_bytes"}, {p->out.sequence_bytes, p->out.head_bytes, p->out.row_bytes},
-                            {outer, p->n_q_heads, rows}, 1};
+    const fia_strides_ s = {"out",
+                            {".sequence_bytes", ".head_bytes", ".row_bytes"},
+                            {p->out.sequence_bytes, p->out.head_bytes, p->out.row_bytes},
+                            {outer, p->n_q_heads, rows},
+                            1};
     return s;
 }
 
 static fia_strides_ fia_lse_strides_(const fia_problem *p, int64_t outer, int64_t rows) {
-    const fia_strides_ s = {"lse", {"_sequence_bytes", "_head_bytes", "_row_bytes"}, {p->lse_sequence_bytes, p->lse_head_bytes, p->lse_row_bytes},
-                            {outer, p->n_q_heads, rows}, 4};
+    const fia_strides_ s = {"lse",
+                            {"_sequence_bytes", "_head_bytes", "_row_bytes"},
+                            {p->lse_sequence_bytes, p->lse_head_bytes, p->lse_row_bytes},
+                            {outer, p->n_q_heads, rows},
+                            4};
     return s;
 }
 
-/* Rows of `bytes` bytes that are written lie apart: from the inside to the outside, a stride is at least what lies inside
- * of it. The strides are known to stay within 2^60 bytes. */
+/* Rows of `bytes` bytes that are written lie apart: from the inside to the outside, a stride is at least what lies
+ * inside of it. The strides are known to stay within 2^60 bytes. */
 static fia_status fia_check_apart_(fia_report *report, const fia_strides_ *s, int64_t bytes) {
     int64_t size[3];
     int done[3] = {0, 0, 0}, k, i, least;
@@ -3164,27 +3291,41 @@ static fia_status fia_check_apart_(fia_report *report, const fia_strides_ *s, in
         if (least < 0) break;
         done[least] = 1;
         if (size[least] < bytes)
-            return fia_refuse_field_(report, s->view, s->field[least], s->stride[least], "rows that are written must lie apart, # bytes here", bytes);
+            return fia_refuse_field_(report, s->view, s->field[least], s->stride[least],
+                                     "rows that are written must lie apart, # bytes here", bytes);
         bytes += size[least] * (s->count[least] - 1);
     }
     return FIA_OK;
 }
 
-/* Rows of out and lse lie apart, and not over an input: not at its address, and without a byte in common where rows leave none out.
- * q_rows, kv_rows: as fia_check_sequence_ left them. */
-static fia_status fia_check_overlap_(const fia_plan *plan, const fia_io *io, int64_t q_rows, int64_t kv_rows, fia_report *report) {
+/* Rows of out and lse lie apart, and not over an input: not at its address, and without a byte in common where rows
+ * leave none out. q_rows, kv_rows: as fia_check_sequence_ left them. */
+static fia_status fia_check_overlap_(const fia_plan *plan, const fia_io *io, int64_t q_rows, int64_t kv_rows,
+                                     fia_report *report) {
     const fia_problem *p = &plan->problem;
-    const void *const input[] = {io->query, io->key, p->value_in_key ? NULL : io->value, io->query_rope, io->key_rope, io->block_table, io->bias,
-                                 io->additive_mask, io->drop_mask, io->mask_factor, io->alibi_slopes, io->sinks, io->query_scale, io->key_scale,
-                                 io->key_offset, io->value_scale, io->value_offset, io->out_scale, io->out_offset};
+    const void *const input[] = {io->query,       io->key,           p->value_in_key ? NULL : io->value,
+                                 io->query_rope,  io->key_rope,      io->block_table,
+                                 io->bias,        io->additive_mask, io->drop_mask,
+                                 io->mask_factor, io->alibi_slopes,  io->sinks,
+                                 io->query_scale, io->key_scale,     io->key_offset,
+                                 io->value_scale, io->value_offset,  io->out_scale,
+                                 io->out_offset};
     const fia_view *const view[5] = {&p->query, &p->key, &p->value, &p->query_rope, &p->key_rope};
-    const fia_codec *const codec[5] = {plan->codec_q, plan->codec_k, plan->codec_v, plan->codec_q_rope, plan->codec_k_rope};
+    const fia_codec *const codec[5] = {plan->codec_q, plan->codec_k, plan->codec_v, plan->codec_q_rope,
+                                       plan->codec_k_rope};
     const int32_t elements[5] = {p->dim, p->dim, p->value_dim, p->rope_dim, p->rope_dim};
     const int paged = p->keys != FIA_KEYS_STRIDED;
-    const int64_t rows[3] = {p->q_packed ? 1 : io->n_sequences, p->n_q_heads, !p->fill_padding ? q_rows : p->q_packed ? p->total_q : p->max_q_len};
+    const int64_t rows[3] = {p->q_packed ? 1 : io->n_sequences, p->n_q_heads,
+                             !p->fill_padding ? q_rows
+                             : p->q_packed    ? p->total_q
+                                              : p->max_q_len};
     const int64_t count[2][3] = {{rows[0], rows[1], q_rows},
-                                 {paged ? p->n_pages : p->kv_packed ? 1 : io->n_sequences, p->n_kv_heads, paged ? p->page_size : kv_rows}};
-    const fia_strides_ out_strides = fia_out_strides_(p, rows[0], rows[2]), lse_strides = fia_lse_strides_(p, rows[0], rows[2]);
+                                 {paged          ? p->n_pages
+                                  : p->kv_packed ? 1
+                                                 : io->n_sequences,
+                                  p->n_kv_heads, paged ? p->page_size : kv_rows}};
+    const fia_strides_ out_strides = fia_out_strides_(p, rows[0], rows[2]),
+                       lse_strides = fia_lse_strides_(p, rows[0], rows[2]);
     fia_view lse_view = p->out;
     fia_area_ out, lse, area;
     int i;
@@ -3198,11 +3339,16 @@ static fia_status fia_check_overlap_(const fia_plan *plan, const fia_io *io, int
     lse = fia_area_of_(p->want_lse ? io->lse : NULL, &lse_view, rows, 4);
     for (i = 0; i < (int)(sizeof(input) / sizeof(input[0])); ++i) {
         area.low = area.high = 0;
-        if (i < 5 && input[i]) area = fia_area_of_(input[i], view[i], count[i == 1 || i == 2 || i == 4], fia_row_bytes_(codec[i], view[i], elements[i]));
-        if (input[i] && (input[i] == io->out || fia_areas_meet_(out, area))) return fia_refuse_text_(report, "out", "laid over an input", "outputs share no byte with it");
-        if (input[i] && (input[i] == io->lse || fia_areas_meet_(lse, area))) return fia_refuse_text_(report, "lse", "laid over an input", "outputs share no byte with it");
+        if (i < 5 && input[i])
+            area = fia_area_of_(input[i], view[i], count[i == 1 || i == 2 || i == 4],
+                                fia_row_bytes_(codec[i], view[i], elements[i]));
+        if (input[i] && (input[i] == io->out || fia_areas_meet_(out, area)))
+            return fia_refuse_text_(report, "out", "laid over an input", "outputs share no byte with it");
+        if (input[i] && (input[i] == io->lse || fia_areas_meet_(lse, area)))
+            return fia_refuse_text_(report, "lse", "laid over an input", "outputs share no byte with it");
     }
-    if (p->want_lse && (io->out == (const void *)io->lse || fia_areas_meet_(out, lse))) return fia_refuse_text_(report, "lse", "laid over out", "outputs share no byte");
+    if (p->want_lse && (io->out == (const void *)io->lse || fia_areas_meet_(out, lse)))
+        return fia_refuse_text_(report, "lse", "laid over out", "outputs share no byte");
     return FIA_OK;
 }
 
@@ -3210,9 +3356,12 @@ static fia_status fia_check_overlap_(const fia_plan *plan, const fia_io *io, int
 static fia_status fia_check_base_(const fia_bound_job_ *b, const fia_sequence_ *s, fia_report *report) {
     const fia_problem *p = b->problem;
     const fia_io *io = b->io;
-    const void *const list[3] = {io->key_list, p->rope_dim ? io->key_rope_list : NULL, p->value_in_key ? NULL : io->value_list};
+    const void *const list[3] = {io->key_list, p->rope_dim ? io->key_rope_list : NULL,
+                                 p->value_in_key ? NULL : io->value_list};
     const fia_ints *const strides[3] = {&io->key_head_strides, &io->key_rope_head_strides, &io->value_head_strides};
-    static const char *const name[3][2] = {{"key_list", "key_head_strides"}, {"key_rope_list", "key_rope_head_strides"}, {"value_list", "value_head_strides"}};
+    static const char *const name[3][2] = {{"key_list", "key_head_strides"},
+                                           {"key_rope_list", "key_rope_head_strides"},
+                                           {"value_list", "value_head_strides"}};
     const fia_codec *const codec[3] = {b->plan->codec_k, b->plan->codec_k_rope, b->plan->codec_v};
     const char *base;
     int i;
@@ -3223,16 +3372,20 @@ static fia_status fia_check_base_(const fia_bound_job_ *b, const fia_sequence_ *
         if (fia_check_address_(report, name[i][0], base, 1, 1, codec[i]->alignment)) return FIA_ERR_ARGUMENT;
         if (strides[i]->data) {
             const int64_t stride = fia_ints_at_(strides[i], s->index);
-            if (stride % codec[i]->granule || !fia_span_ok_(stride, (int64_t)codec[i]->granule_bytes * (p->n_kv_heads - 1) + 1))
-                return fia_refuse_(report, name[i][1], stride, "must be a multiple of # elements, and heads must span less than 2^60 bytes", codec[i]->granule, 0);
+            if (stride % codec[i]->granule ||
+                !fia_span_ok_(stride, (int64_t)codec[i]->granule_bytes * (p->n_kv_heads - 1) + 1))
+                return fia_refuse_(report, name[i][1], stride,
+                                   "must be a multiple of # elements, and heads must span less than 2^60 bytes",
+                                   codec[i]->granule, 0);
         }
     }
     return FIA_OK;
 }
 
-/* Lengths and positions of sequence b; q_next and kv_next: rows of the packed sequences so far, or of the longest one. */
-static fia_status fia_check_sequence_(const fia_bound_job_ *b, int64_t index, int64_t *q_next, int64_t *kv_next, fia_sequence_ *s,
-                                      fia_report *report) {
+/* Lengths and positions of sequence b; q_next and kv_next: rows of the packed sequences so far, or of the longest
+ * one. */
+static fia_status fia_check_sequence_(const fia_bound_job_ *b, int64_t index, int64_t *q_next, int64_t *kv_next,
+                                      fia_sequence_ *s, fia_report *report) {
     const fia_problem *p = b->problem;
     const fia_io *io = b->io;
     int64_t room = p->max_kv_len;
@@ -3244,7 +3397,9 @@ static fia_status fia_check_sequence_(const fia_bound_job_ *b, int64_t index, in
     if (p->keys == FIA_KEYS_LIST && io->kv_rows.data) {
         const int64_t rows = fia_ints_at_(&io->kv_rows, index);
         if (rows < 0) return fia_refuse_(report, "kv_rows", rows, "must not be negative", 0, 0);
-        if (rows > room && !io->kv_lens.data) return fia_refuse_(report, "kv_rows", rows, "without kv_lens it is the length, and lengths are at most #", room, 0);
+        if (rows > room && !io->kv_lens.data)
+            return fia_refuse_(report, "kv_rows", rows, "without kv_lens it is the length, and lengths are at most #",
+                               room, 0);
         room = fia_min_(room, rows);
         if (!io->kv_lens.data) s->kv_len = room;
     }
@@ -3262,14 +3417,16 @@ static fia_status fia_check_sequence_(const fia_bound_job_ *b, int64_t index, in
                                  : s->kv_pos + (p->align == FIA_ALIGN_TOP_LEFT ? 0 : s->kv_len - s->q_len);
     if (s->q_pos > 2 * FIA_SPAN_LIMIT_ || s->q_pos < -2 * FIA_SPAN_LIMIT_)
         return fia_refuse_(report, "q_offset", s->q_pos, "positions lie within 2^61", 0, 0);
-    if (fia_check_mask_(report, "bias", &p->bias, s) || fia_check_mask_(report, "additive_mask", &p->additive_mask, s) ||
+    if (fia_check_mask_(report, "bias", &p->bias, s) ||
+        fia_check_mask_(report, "additive_mask", &p->additive_mask, s) ||
         fia_check_mask_(report, "drop_mask", &p->drop_mask, s))
         return FIA_ERR_ARGUMENT;
     return FIA_OK;
 }
 
 /* Bounds of a list's owner, for the key form. */
-static void fia_keys_call_(const fia_bound_job_ *b, const fia_sequence_ *s, int64_t token, int kv_head, fia_keys_call *call) {
+static void fia_keys_call_(const fia_bound_job_ *b, const fia_sequence_ *s, int64_t token, int kv_head,
+                           fia_keys_call *call) {
     const int64_t first = b->plan->keys->per_token ? token : 0, last = b->plan->keys->per_token ? token : s->q_len - 1;
     memset(call, 0, sizeof(*call));
     call->problem = b->problem;
@@ -3296,8 +3453,8 @@ static fia_status fia_check_keys_(const fia_bound_job_ *b, const fia_sequence_ *
             fia_keys_call_(b, s, token, (int)head, &call);
             if (call.position_begin >= call.position_end) continue;
             text[0] = 0;
-            if (keys->check(&call, keys->entries ? 0 : call.position_begin, keys->entries ? fia_n_keys_(b->plan, s) : call.position_end,
-                            text, sizeof(text))) {
+            if (keys->check(&call, keys->entries ? 0 : call.position_begin,
+                            keys->entries ? fia_n_keys_(b->plan, s) : call.position_end, text, sizeof(text))) {
                 if (report) {
                     report->status = FIA_ERR_ARGUMENT;
                     memcpy(report->text, text, sizeof(text));
@@ -3430,7 +3587,8 @@ static void fia_cut_add_(const fia_bound_job_ *b, const fia_cut_ *at, int64_t sh
         cut->ordinal = -1;
         if (at->chunk > 0 && h->by_chunks) cut->ordinal = 0;
         if (at->chunk > 0 && !h->by_chunks) {
-            if (last && last->unit == at->unit && last->block == at->block && last->chunk > 0) cut->ordinal = last->ordinal;
+            if (last && last->unit == at->unit && last->block == at->block && last->chunk > 0)
+                cut->ordinal = last->ordinal;
             else {
                 cut->ordinal = (int32_t)h->n_cut_blocks++;
                 b->cut_blocks[cut->ordinal].unit = at->unit;
@@ -3465,7 +3623,8 @@ static void fia_lay_out_(const fia_bound_job_ *b, int64_t total) {
         cut.unit = h->n_units;
         while (at + 1 < h->n_sequences && b->sequences[at + 1].cost_before <= cost) ++at;
         if (h->by_chunks) fia_point_by_chunks_(b, i, &cut);
-        else if (total > 0 && b->sequences[at].n_units > 0) fia_point_at_(b, b->sequences + at, cost - b->sequences[at].cost_before, share_cost, &cut);
+        else if (total > 0 && b->sequences[at].n_units > 0)
+            fia_point_at_(b, b->sequences + at, cost - b->sequences[at].cost_before, share_cost, &cut);
         else if (total > 0) cut.unit = b->sequences[at].first_unit;
         fia_cut_add_(b, &cut, i);
     }
@@ -3487,11 +3646,15 @@ static fia_status fia_phase_check_(const fia_bound_job_ *b) {
         rows |= b->sequences[i].q_len > 0;
         keys |= b->sequences[i].q_len > 0 && b->sequences[i].kv_len > 0;
     }
-    if (b->problem->fill_padding && (b->problem->q_packed ? b->problem->total_q > 0 : n > 0 && b->problem->max_q_len > 0)) rows |= 2;
-    if (fia_check_addresses_(b->plan, b->io, rows, keys, report) || (rows && fia_check_overlap_(b->plan, b->io, q_next, kv_next, report)))
+    if (b->problem->fill_padding &&
+        (b->problem->q_packed ? b->problem->total_q > 0 : n > 0 && b->problem->max_q_len > 0))
+        rows |= 2;
+    if (fia_check_addresses_(b->plan, b->io, rows, keys, report) ||
+        (rows && fia_check_overlap_(b->plan, b->io, q_next, kv_next, report)))
         return report->status;
     for (i = 0; i < n; ++i)
-        if (fia_check_base_(b, b->sequences + i, report) || fia_check_keys_(b, b->sequences + i, report)) return report->status;
+        if (fia_check_base_(b, b->sequences + i, report) || fia_check_keys_(b, b->sequences + i, report))
+            return report->status;
     for (i = 0; i < n; ++i) {
         fia_sequence_ *s = b->sequences + i;
         s->cost_before = cost;
@@ -3516,7 +3679,8 @@ static void fia_gather_streams_(fia_gather_ *g) {
     const int inside = g->problem->value_in_key;
     const void *const base[3] = {io->key, io->key_rope, inside ? io->key : io->value};
     const void *const list[3] = {io->key_list, io->key_rope_list, inside ? io->key_list : io->value_list};
-    const fia_ints *const strides[3] = {&io->key_head_strides, &io->key_rope_head_strides, inside ? &io->key_head_strides : &io->value_head_strides};
+    const fia_ints *const strides[3] = {&io->key_head_strides, &io->key_rope_head_strides,
+                                        inside ? &io->key_head_strides : &io->value_head_strides};
     int k;
     for (k = 0; k < 3; ++k) {
         fia_stream_view_ *v = &g->base[k];
@@ -3526,13 +3690,15 @@ static void fia_gather_streams_(fia_gather_ *g) {
         v->base = (const char *)base[k];
         g->row_bytes[k] = 0;
         if (g->codec[k] && !g->view[k]->piece_elements)
-            g->row_bytes[k] = (k == FIA_OF_VALUE ? g->problem->value_dim : g->problem->dim) / g->codec[k]->granule * g->codec[k]->granule_bytes;
+            g->row_bytes[k] = (k == FIA_OF_VALUE ? g->problem->value_dim : g->problem->dim) / g->codec[k]->granule *
+                              g->codec[k]->granule_bytes;
         if (g->problem->keys != FIA_KEYS_LIST || !list[k] || !g->codec[k]) continue;
         memcpy(&v->base, (const char *)list[k] + g->call.sequence * io->list_bytes, sizeof(v->base));
         v->outer_bytes = 0;
         if (strides[k]->data)
-            g->head_bytes[k] = (ptrdiff_t)((uint64_t)(fia_ints_at_(strides[k], g->call.sequence) / g->codec[k]->granule) *
-                                           (uint64_t)g->codec[k]->granule_bytes); /* unchecked, and unused, where there is no key */
+            g->head_bytes[k] =
+                (ptrdiff_t)((uint64_t)(fia_ints_at_(strides[k], g->call.sequence) / g->codec[k]->granule) *
+                            (uint64_t)g->codec[k]->granule_bytes); /* unchecked, and unused, where there is no key */
     }
 }
 
@@ -3569,7 +3735,8 @@ static int fia_gather_rows_(fia_gather_ *g, int which) {
 }
 
 /* One value per token of keys [first, first + n) of the gather, from a scale or offset view without channels. */
-static void fia_token_values_(const fia_gather_ *g, const fia_scale_view *view, const void *data, int first, int n, float *dst) {
+static void fia_token_values_(const fia_gather_ *g, const fia_scale_view *view, const void *data, int first, int n,
+                              float *dst) {
     const fia_problem *p = g->problem;
     const char *base = (const char *)data + g->kv_head * view->head_bytes;
     int64_t r, at = -first, start = g->call.kv_start;
@@ -3578,9 +3745,10 @@ static void fia_token_values_(const fia_gather_ *g, const fia_scale_view *view, 
         for (r = 0; r < g->n_runs; ++r)
             for (j = 0; j < g->runs[r].n; ++j, ++at)
                 if (at >= 0 && at < n)
-                    dst[at] = g->runs[r].outer < 0 ? 0.0f
-                                                   : fia_value_(view->dtype, base + g->runs[r].outer * view->sequence_bytes +
-                                                                                 (g->runs[r].row + j) * view->token_bytes);
+                    dst[at] = g->runs[r].outer < 0
+                                  ? 0.0f
+                                  : fia_value_(view->dtype, base + g->runs[r].outer * view->sequence_bytes +
+                                                                (g->runs[r].row + j) * view->token_bytes);
         return;
     }
     if (!p->kv_packed || view->place == FIA_PLACE_LOCAL) {
@@ -3596,7 +3764,8 @@ static void fia_token_values_(const fia_gather_ *g, const fia_scale_view *view, 
 }
 
 /* n channel values of a scale or offset view. */
-static void fia_channel_values_(const fia_scale_view *view, const void *data, int64_t sequence, int head, int n, float *dst) {
+static void fia_channel_values_(const fia_scale_view *view, const void *data, int64_t sequence, int head, int n,
+                                float *dst) {
     const char *p = (const char *)data + head * view->head_bytes + sequence * view->sequence_bytes;
     int i;
     for (i = 0; i < n; ++i, p += view->channel_bytes) dst[i] = fia_value_(view->dtype, p);
@@ -3619,8 +3788,12 @@ static fia_scales_ fia_scales_of_(const fia_problem *p, const fia_io *io, int wh
     return s;
 }
 
-FIA_INLINE_ int fia_per_token_(const fia_scale_view *view) { return view->dtype != FIA_NONE && view->channel_bytes == 0; }
-FIA_INLINE_ int fia_per_channel_(const fia_scale_view *view) { return view->dtype != FIA_NONE && view->channel_bytes != 0; }
+FIA_INLINE_ int fia_per_token_(const fia_scale_view *view) {
+    return view->dtype != FIA_NONE && view->channel_bytes == 0;
+}
+FIA_INLINE_ int fia_per_channel_(const fia_scale_view *view) {
+    return view->dtype != FIA_NONE && view->channel_bytes != 0;
+}
 
 /* Keys [first, first + n) of g's list for its KV head. Returns 0 where nothing of them is followed. */
 static int fia_gather_head_(fia_gather_ *g, int kv_head) {
@@ -3641,7 +3814,8 @@ static void fia_gather_find_(fia_gather_ *g, const fia_keys *keys, int64_t first
         int64_t j;
         keys->positions(&g->call, first, n, g->positions);
         for (j = 0; j < n; ++j)
-            if (g->positions[j] < g->call.position_begin || g->positions[j] >= g->call.position_end) g->positions[j] = -1;
+            if (g->positions[j] < g->call.position_begin || g->positions[j] >= g->call.position_end)
+                g->positions[j] = -1;
     }
     g->n_runs = keys->runs(&g->call, first, n, g->runs);
 }
@@ -3656,7 +3830,8 @@ static fia_rows fia_gather_block_(const fia_gather_ *g, int which, int first, in
 }
 
 /* dst rows = (dst + offset) * scale, per channel (one row of values for all) or per token. */
-static void fia_apply_scales_(const fia_gather_ *g, int which, int first, int n, int elements, float *dst, ptrdiff_t stride) {
+static void fia_apply_scales_(const fia_gather_ *g, int which, int first, int n, int elements, float *dst,
+                              ptrdiff_t stride) {
     const fia_scales_ s = fia_scales_of_(g->problem, g->io, which);
     float token[2][FIA_STREAM_KEYS];
     int j, k, m, i;
@@ -3690,17 +3865,20 @@ typedef struct fia_block_data_ {
     int first;              /* key of the gather that is key 0 of the block */
 } fia_block_data_;
 
-static void fia_block_modify_(const fia_tile_block *block, int first, int n, float *scores, ptrdiff_t row_stride, ptrdiff_t key_stride) {
+static void fia_block_modify_(const fia_tile_block *block, int first, int n, float *scores, ptrdiff_t row_stride,
+                              ptrdiff_t key_stride) {
     const fia_block_data_ *data = (const fia_block_data_ *)block->rows_data;
     fia_modify_scores_(data->rows, block->first_key + first, block->positions ? block->positions + first : NULL, n,
                        scores, row_stride, key_stride);
 }
 
-static void fia_block_decode_(const fia_tile_block *block, int which, int first, int n, float *dst, ptrdiff_t dst_stride) {
+static void fia_block_decode_(const fia_tile_block *block, int which, int first, int n, float *dst,
+                              ptrdiff_t dst_stride) {
     const fia_block_data_ *data = (const fia_block_data_ *)block->rows_data;
     const fia_rows rows = fia_gather_block_(data->gather, which, data->first + first, n);
     block->codec[which]->decode(dst, dst_stride, &rows);
-    if (!data->gather->takes_scales) fia_apply_scales_(data->gather, which, data->first + first, n, rows.elements, dst, dst_stride);
+    if (!data->gather->takes_scales)
+        fia_apply_scales_(data->gather, which, data->first + first, n, rows.elements, dst, dst_stride);
 }
 
 /* ---- a worker's share of the workspace ---- */
@@ -3742,7 +3920,9 @@ static void fia_gather_bind_(fia_worker_ *w, fia_gather_ *g, char *at) {
         fia_rows *r = &g->stored[k];
         g->rows[k] = (const char **)(void *)at;
         r->row = g->rows[k];
-        r->elements = k == FIA_OF_KEY ? w->problem->dim : k == FIA_OF_ROPE ? w->problem->rope_dim : w->problem->value_dim;
+        r->elements = k == FIA_OF_KEY    ? w->problem->dim
+                      : k == FIA_OF_ROPE ? w->problem->rope_dim
+                                         : w->problem->value_dim;
         r->piece_elements = g->view[k]->piece_elements;
         r->piece_bytes = g->view[k]->piece_bytes;
         r->params = g->view[k]->params;
@@ -3755,8 +3935,8 @@ static void fia_gather_bind_(fia_worker_ *w, fia_gather_ *g, char *at) {
 
 static void fia_worker_bind_(const fia_bound_job_ *b, int worker, fia_worker_ *w) {
     const fia_layout_ *at = &b->layout;
-    const size_t gather_bytes = (size_t)fia_gather_keys_(b->plan) *
-                                    (sizeof(fia_run_of_keys) + sizeof(int64_t) + 3 * sizeof(char *) + 4 * sizeof(float)) +
+    const size_t gather_bytes = (size_t)fia_gather_keys_(b->plan) * (sizeof(fia_run_of_keys) + sizeof(int64_t) +
+                                                                     3 * sizeof(char *) + 4 * sizeof(float)) +
                                 (size_t)(fia_q_stride_(b->problem) + b->problem->value_dim + 32) * sizeof(float);
     w->job = b;
     w->plan = b->plan;
@@ -3792,7 +3972,8 @@ static void fia_row_block_make_(const fia_worker_ *w, const fia_unit_ *u, int k,
     rb->raw_factor = s->family == FIA_FAMILY_STREAM || w->plan->tile->raw_q ? fia_q_factor_(p) : 1.0f;
     rb->kv_head = u->together ? k : u->kv_head;
     rb->base_token = u->token;
-    fia_block_span_(w->plan, s, u->token, u->together ? 0 : u->first_block + k, &rb->first_row, &rb->rows, &first, &last);
+    fia_block_span_(w->plan, s, u->token, u->together ? 0 : u->first_block + k, &rb->first_row, &rb->rows, &first,
+                    &last);
     fia_block_keys_(w->plan, s, u->token, u->together ? 0 : u->first_block + k, &rb->any_lo, &rb->any_hi);
     rb->all_lo = 0;
     rb->all_hi = s->kv_len;
@@ -3805,10 +3986,12 @@ static void fia_row_block_make_(const fia_worker_ *w, const fia_unit_ *u, int k,
         rb->all_hi = fia_min_(rb->all_hi, rb->hi[r]);
         rb->slope[r] = p->alibi_slopes == FIA_NONE
                            ? 0.0f
-                           : fia_value_(p->alibi_slopes, (const char *)w->io->alibi_slopes + rb->head[r] * (p->alibi_slopes == FIA_F32 ? 4 : 2));
+                           : fia_value_(p->alibi_slopes, (const char *)w->io->alibi_slopes +
+                                                             rb->head[r] * (p->alibi_slopes == FIA_F32 ? 4 : 2));
         rb->factor[r] = p->mask_factor == FIA_NONE
                             ? 1.0f
-                            : fia_value_(p->mask_factor, (const char *)w->io->mask_factor + rb->head[r] * (p->mask_factor == FIA_F32 ? 4 : 2));
+                            : fia_value_(p->mask_factor, (const char *)w->io->mask_factor +
+                                                             rb->head[r] * (p->mask_factor == FIA_F32 ? 4 : 2));
     }
     if (rb->natural || p->drop_mask.dtype != FIA_NONE || w->plan->keys->entries) rb->all_lo = rb->all_hi = 0;
 }
@@ -3818,7 +4001,8 @@ static void fia_row_block_make_(const fia_worker_ *w, const fia_unit_ *u, int k,
 static void fia_query_rows_(const fia_worker_ *w, const fia_row_block_ *rb, int fold_channels, float *dst) {
     const fia_problem *p = w->problem;
     const fia_io *io = w->io;
-    const int raw = rb->sequence->family == FIA_FAMILY_STREAM || w->plan->tile->raw_q; /* the kernel and modify apply the scale */
+    const int raw =
+        rb->sequence->family == FIA_FAMILY_STREAM || w->plan->tile->raw_q; /* the kernel and modify apply the scale */
     const float factor = raw ? 1.0f : fia_q_factor_(p);
     const int width = fia_q_stride_(p);
     float *channel = w->gather[0].channel;
@@ -3828,7 +4012,8 @@ static void fia_query_rows_(const fia_worker_ *w, const fia_row_block_ *rb, int 
         const fia_view *views[2] = {&p->query, &p->query_rope};
         const void *bases[2] = {io->query, io->query_rope};
         for (i = 0; i < 1 + (p->rope_dim > 0); ++i) {
-            const char *src = (const char *)bases[i] + (p->q_packed ? 0 : rb->sequence->index * views[i]->sequence_bytes) +
+            const char *src = (const char *)bases[i] +
+                              (p->q_packed ? 0 : rb->sequence->index * views[i]->sequence_bytes) +
                               rb->head[r] * views[i]->head_bytes + row * views[i]->row_bytes;
             fia_rows rows = {NULL, 1, 0, 0, 0, 0, NULL};
             rows.row = &src;
@@ -3837,9 +4022,10 @@ static void fia_query_rows_(const fia_worker_ *w, const fia_row_block_ *rb, int 
             (i ? w->plan->codec_q_rope : w->plan->codec_q)->decode(dst + (i ? p->dim : 0), 0, &rows);
         }
         if (p->query_scale.dtype != FIA_NONE) {
-            const float scale = fia_value_(p->query_scale.dtype,
-                                           (const char *)io->query_scale + (p->q_packed ? 0 : rb->sequence->index * p->query_scale.sequence_bytes) +
-                                               rb->head[r] * p->query_scale.head_bytes + row * p->query_scale.token_bytes);
+            const float scale = fia_value_(
+                p->query_scale.dtype, (const char *)io->query_scale +
+                                          (p->q_packed ? 0 : rb->sequence->index * p->query_scale.sequence_bytes) +
+                                          rb->head[r] * p->query_scale.head_bytes + row * p->query_scale.token_bytes);
             fia_scale_row_(dst, scale, p->dim);
         }
         if (factor != 1.0f) fia_scale_row_(dst, factor, width);
@@ -3858,7 +4044,8 @@ static float fia_sink_of_(const fia_problem *p, const fia_io *io, int head) {
 }
 
 /* Multiplier and offset of an output row, if it has any. */
-static void fia_out_scales_(const fia_problem *p, const fia_io *io, int head, float *room, const float **mul, const float **add) {
+static void fia_out_scales_(const fia_problem *p, const fia_io *io, int head, float *room, const float **mul,
+                            const float **add) {
     *mul = *add = NULL;
     if (p->out_scale.dtype != FIA_NONE) {
         fia_channel_values_(&p->out_scale, io->out_scale, 0, head, p->value_dim, room);
@@ -3878,8 +4065,8 @@ static void fia_finish_rows_(const fia_worker_ *w, const fia_row_block_ *rb, fia
     for (r = 0; r < rb->rows; ++r) {
         float *o = state.o + (ptrdiff_t)r * p->value_dim;
         const int64_t row = s->q_start + rb->token[r];
-        char *out = (char *)io->out + (p->q_packed ? 0 : s->index * p->out.sequence_bytes) + rb->head[r] * p->out.head_bytes +
-                    row * p->out.row_bytes;
+        char *out = (char *)io->out + (p->q_packed ? 0 : s->index * p->out.sequence_bytes) +
+                    rb->head[r] * p->out.head_bytes + row * p->out.row_bytes;
         float lse = p->lse_empty, weight;
         const float *mul = NULL, *add = NULL;
         if (state.l[r] == 0.0f) {
@@ -3891,8 +4078,8 @@ static void fia_finish_rows_(const fia_worker_ *w, const fia_row_block_ *rb, fia
         }
         w->plan->codec_out->store(out, o, p->value_dim, mul, add, p->out.params);
         if (p->want_lse)
-            memcpy((char *)io->lse + (p->q_packed ? 0 : s->index * p->lse_sequence_bytes) + rb->head[r] * p->lse_head_bytes +
-                       row * p->lse_row_bytes,
+            memcpy((char *)io->lse + (p->q_packed ? 0 : s->index * p->lse_sequence_bytes) +
+                       rb->head[r] * p->lse_head_bytes + row * p->lse_row_bytes,
                    &lse, sizeof(lse));
     }
 }
@@ -4014,7 +4201,8 @@ static void fia_tile_block_make_(const fia_worker_ *w, fia_super_ *super, int fi
 
 /* Per-token scales for kernels that take them. */
 static void fia_gather_scales_(fia_gather_ *g) {
-    const fia_scales_ k = fia_scales_of_(g->problem, g->io, FIA_OF_KEY), v = fia_scales_of_(g->problem, g->io, FIA_OF_VALUE);
+    const fia_scales_ k = fia_scales_of_(g->problem, g->io, FIA_OF_KEY),
+                      v = fia_scales_of_(g->problem, g->io, FIA_OF_VALUE);
     const fia_scale_view *const view[4] = {k.scale, k.offset, v.scale, v.offset};
     const void *const data[4] = {k.scale_data, k.offset_data, v.scale_data, v.offset_data};
     int i;
@@ -4041,7 +4229,8 @@ static void fia_tile_rows_(const fia_worker_ *w, fia_super_ *super, int k, void 
         if (fia_block_dropped_(rb, at, super->gather->positions, (int)(end - at))) continue;
         super->data.rows = rb;
         fia_tile_block_make_(w, super, (int)(at - super->first), (int)(end - at), &block);
-        for (which = 0; which < 3; ++which) block.stored[which].first = (int32_t)(grid + at - fia_floor_div_(grid + at, keys) * keys);
+        for (which = 0; which < 3; ++which)
+            block.stored[which].first = (int32_t)(grid + at - fia_floor_div_(grid + at, keys) * keys);
         block.rows = rb->rows;
         block.scale_log2 = rb->raw_factor;
         block.plain_begin = (int32_t)(fia_min_(fia_max_(rb->all_lo, at), end) - at);
@@ -4052,7 +4241,8 @@ static void fia_tile_rows_(const fia_worker_ *w, fia_super_ *super, int k, void 
             super->scanned = 1;
             block.nonfinite = super->nonfinite;
         }
-        plan->tile->step(&block, w->base + w->job->layout.packed + (size_t)k * w->job->layout.packed_bytes, state, w->base + w->job->layout.scratch);
+        plan->tile->step(&block, w->base + w->job->layout.packed + (size_t)k * w->job->layout.packed_bytes, state,
+                         w->base + w->job->layout.scratch);
     }
 }
 
@@ -4082,14 +4272,15 @@ static void fia_tile_super_(fia_worker_ *w, const fia_rect_ *rect, const fia_uni
 }
 
 /* V's channel scales and offsets, for kernels that leave them to the caller: o = (o + offset * l) * scale. */
-static void fia_export_channels_(const fia_worker_ *w, const fia_row_block_ *rb, fia_partial_ part, const float *weight_sum,
-                                 const float *offset_sum) {
+static void fia_export_channels_(const fia_worker_ *w, const fia_row_block_ *rb, fia_partial_ part,
+                                 const float *weight_sum, const float *offset_sum) {
     const fia_scales_ v = fia_scales_of_(w->problem, w->io, FIA_OF_VALUE);
     const int n = w->problem->value_dim;
     float *channel = w->gather[0].channel;
     int r, i;
     if (v.scale->dtype == FIA_NONE && v.offset->dtype == FIA_NONE) return;
-    if (fia_per_channel_(v.offset)) fia_channel_values_(v.offset, v.offset_data, rb->sequence->index, rb->kv_head, n, channel);
+    if (fia_per_channel_(v.offset))
+        fia_channel_values_(v.offset, v.offset_data, rb->sequence->index, rb->kv_head, n, channel);
     for (r = 0; r < rb->rows; ++r) {
         float *o = part.o + (ptrdiff_t)r * n;
         if (part.l[r] == 0.0f) continue;
@@ -4108,19 +4299,22 @@ static void fia_tile_begin_rows_(const fia_worker_ *w, int k) {
     const fia_layout_ *at = &w->job->layout;
     fia_row_block_ *rb = w->blocks + k;
     fia_query_rows_(w, rb, w->plan->tile->takes_scales, w->q_rows);
-    w->plan->tile->pack_q(w->problem, w->base + at->packed + (size_t)k * at->packed_bytes, w->q_rows, fia_q_stride_(w->problem), rb->rows);
+    w->plan->tile->pack_q(w->problem, w->base + at->packed + (size_t)k * at->packed_bytes, w->q_rows,
+                          fia_q_stride_(w->problem), rb->rows);
     fia_partial_clear_(fia_fold_at_(w, k, rb->rows), rb->rows);
     rb->state = w->base + at->state + (size_t)(2 * k) * at->state_bytes;
     rb->running = w->base + at->state + (size_t)(2 * k + 1) * at->state_bytes;
 }
 
-static void fia_tile_export_rows_(const fia_worker_ *w, const fia_row_block_ *rb, const void *state, fia_partial_ part) {
+static void fia_tile_export_rows_(const fia_worker_ *w, const fia_row_block_ *rb, const void *state,
+                                  fia_partial_ part) {
     w->plan->tile->export_state(w->problem, state, rb->rows, part.m, part.l, part.o);
     if (w->plan->tile->takes_scales) fia_export_channels_(w, rb, part, part.l, NULL);
 }
 
 /* A chunk is done. Rows that are not cut between chunks stay in the kernel's own form until their last chunk. */
-static void fia_tile_chunk_done_(const fia_worker_ *w, const fia_rect_ *rect, int k, int64_t c, int64_t from, int64_t to) {
+static void fia_tile_chunk_done_(const fia_worker_ *w, const fia_rect_ *rect, int k, int64_t c, int64_t from,
+                                 int64_t to) {
     fia_row_block_ *rb = w->blocks + k;
     const int first = from <= rb->any_lo, last = to >= rb->any_hi;
     fia_partial_ part = fia_partial_at_(w->part.m, rb->rows);
@@ -4221,7 +4415,8 @@ typedef struct fia_row_room_ {
 } fia_row_room_;
 
 /* A stream of rows as the kernels take it: in place, or widened where no kernel reads the stored form. */
-static const fia_rows *fia_stream_rows_(const fia_worker_ *w, const fia_gather_ *g, int which, const fia_stream *kernel, fia_row_room_ *room) {
+static const fia_rows *fia_stream_rows_(const fia_worker_ *w, const fia_gather_ *g, int which, const fia_stream *kernel,
+                                        fia_row_room_ *room) {
     const fia_rows *stored = &g->stored[which];
     const ptrdiff_t floats = (fia_max_(fia_q_stride_(w->problem), w->problem->value_dim) + 16) * FIA_STREAM_KEYS;
     float *dst = w->decoded + which * floats;
@@ -4236,7 +4431,8 @@ static const fia_rows *fia_stream_rows_(const fia_worker_ *w, const fia_gather_ 
 }
 
 /* Raw dots -> scores: the rope term, then K's scales and offsets. */
-static void fia_stream_scale_scores_(const fia_worker_ *w, const fia_gather_ *g, const fia_stream_block_ *sb, int padded, float *scores) {
+static void fia_stream_scale_scores_(const fia_worker_ *w, const fia_gather_ *g, const fia_stream_block_ *sb,
+                                     int padded, float *scores) {
     const fia_scales_ s = fia_scales_of_(w->problem, w->io, FIA_OF_KEY);
     float scale[FIA_STREAM_KEYS], offset[FIA_STREAM_KEYS];
     int j, r;
@@ -4257,7 +4453,8 @@ static void fia_stream_scale_scores_(const fia_worker_ *w, const fia_gather_ *g,
 }
 
 /* Weights -> weights times V's token scales; sums for V's offsets. Dropped keys stay 0, whatever their scale. */
-static void fia_stream_scale_weights_(const fia_worker_ *w, const fia_gather_ *g, fia_stream_block_ *sb, int padded, float *weights) {
+static void fia_stream_scale_weights_(const fia_worker_ *w, const fia_gather_ *g, fia_stream_block_ *sb, int padded,
+                                      float *weights) {
     const fia_scales_ s = fia_scales_of_(w->problem, w->io, FIA_OF_VALUE);
     float scale[FIA_STREAM_KEYS], offset[FIA_STREAM_KEYS];
     const int n = (int)g->n;
@@ -4280,8 +4477,9 @@ static void fia_stream_scale_weights_(const fia_worker_ *w, const fia_gather_ *g
         }
 }
 
-/* Adds the values of a piece. kept[j]: the rows that keep key j, a bit each; NULL: all do. Keys that all rows drop are left
- * out; where a row drops a key that another keeps, and V is not finite, each row adds its own keys alone: same sums, same order. */
+/* Adds the values of a piece. kept[j]: the rows that keep key j, a bit each; NULL: all do. Keys that all rows drop are
+ * left out; where a row drops a key that another keeps, and V is not finite, each row adds its own keys alone: same
+ * sums, same order. */
 static void fia_stream_add_values_(const fia_worker_ *w, const fia_gather_ *g, int k, int padded, const float *weights,
                                    const unsigned char *kept, const fia_prefetch *next) {
     const fia_stream *kernel = w->plan->stream_v;
@@ -4319,13 +4517,15 @@ static void fia_stream_add_values_(const fia_worker_ *w, const fia_gather_ *g, i
 }
 
 /* Dots of a piece with the block's rows, times K's scales: q.k + q_rope.k_rope. */
-static void fia_stream_dots_of_(const fia_worker_ *w, const fia_gather_ *g, int k, int index, float *scores, const fia_prefetch *next) {
+static void fia_stream_dots_of_(const fia_worker_ *w, const fia_gather_ *g, int k, int index, float *scores,
+                                const fia_prefetch *next) {
     static const fia_prefetch nothing = {NULL, 0, 0, 1};
     const int width = fia_q_stride_(w->problem), n = (int)g->n << index;
     float rope[FIA_STREAM_KEYS * FIA_STREAM_ROWS];
     fia_row_room_ room;
     int i;
-    w->plan->stream_k->scores[index](scores, fia_stream_q_(w, k), width, fia_stream_rows_(w, g, FIA_OF_KEY, w->plan->stream_k, &room), next);
+    w->plan->stream_k->scores[index](scores, fia_stream_q_(w, k), width,
+                                     fia_stream_rows_(w, g, FIA_OF_KEY, w->plan->stream_k, &room), next);
     fia_stream_scale_scores_(w, g, fia_stream_block_at_(w, k), 1 << index, scores);
     if (!w->problem->rope_dim) return;
     w->plan->stream_k_rope->scores[index](rope, fia_stream_q_(w, k) + w->problem->dim, width,
@@ -4334,7 +4534,8 @@ static void fia_stream_dots_of_(const fia_worker_ *w, const fia_gather_ *g, int 
 }
 
 /* Scores of a partial piece -> logits, and which rows keep which key. */
-static void fia_stream_modify_(const fia_row_block_ *rb, const fia_gather_ *g, int padded, float *scores, unsigned char *kept) {
+static void fia_stream_modify_(const fia_row_block_ *rb, const fia_gather_ *g, int padded, float *scores,
+                               unsigned char *kept) {
     int j, r;
     fia_modify_scores_(rb, g->first, g->positions, (int)g->n, scores, 1, padded);
     for (j = 0; j < g->n; ++j)
@@ -4342,9 +4543,10 @@ static void fia_stream_modify_(const fia_row_block_ *rb, const fia_gather_ *g, i
             if (scores[j * padded + r] != -FIA_INF_) kept[j] = (unsigned char)(kept[j] | 1 << r);
 }
 
-/* One row block against one piece of keys: scores, modifiers, online softmax, values. Scores stand at the keys' slots of
- * the piece's grid, so that sums pair the same keys however bounds shorten the piece. */
-static void fia_stream_piece_(const fia_worker_ *w, const fia_gather_ *g, int k, const fia_prefetch *next_k, const fia_prefetch *next_v) {
+/* One row block against one piece of keys: scores, modifiers, online softmax, values. Scores stand at the keys' slots
+ * of the piece's grid, so that sums pair the same keys however bounds shorten the piece. */
+static void fia_stream_piece_(const fia_worker_ *w, const fia_gather_ *g, int k, const fia_prefetch *next_k,
+                              const fia_prefetch *next_v) {
     const fia_row_block_ *rb = w->blocks + k;
     fia_stream_block_ *sb = fia_stream_block_at_(w, k);
     const int index = fia_rows_index_(rb->rows), padded = 1 << index, n = (int)g->n, dim = w->problem->value_dim;
@@ -4357,7 +4559,8 @@ static void fia_stream_piece_(const fia_worker_ *w, const fia_gather_ *g, int k,
     for (i = 0; i < g->slot * padded; ++i) piece[i] = -FIA_INF_;
     for (i = (g->slot + n) * padded; i < keys * padded; ++i) piece[i] = -FIA_INF_;
     if (partial) fia_stream_modify_(rb, g, padded, scores, kept);
-    if (fia_softmax_piece_(&sb->state, keys, padded, piece, alpha, partial ? 1.0f : rb->raw_factor, partial ? -FIA_INF_ : FIA_KEPT_MIN_))
+    if (fia_softmax_piece_(&sb->state, keys, padded, piece, alpha, partial ? 1.0f : rb->raw_factor,
+                           partial ? -FIA_INF_ : FIA_KEPT_MIN_))
         for (r = 0; r < rb->rows; ++r) {
             if (alpha[r] == 1.0f) continue;
             fia_scale_row_(fia_stream_out_(w, k) + (ptrdiff_t)r * dim, alpha[r], dim);
@@ -4386,7 +4589,8 @@ typedef struct fia_walk_ {
 } fia_walk_;
 
 /* Moves g to the next piece and row block that have to do with each other; returns the block, -1 at the end. */
-static int fia_stream_next_(const fia_worker_ *w, const fia_rect_ *rect, const fia_unit_ *u, fia_walk_ *walk, fia_gather_ *g) {
+static int fia_stream_next_(const fia_worker_ *w, const fia_rect_ *rect, const fia_unit_ *u, fia_walk_ *walk,
+                            fia_gather_ *g) {
     const int64_t grid = fia_grid_(w->plan, u->sequence), keys = w->plan->piece_keys;
     while (walk->first < walk->end) {
         const int64_t cell = walk->first - ((grid + walk->first) & (keys - 1)); /* keys is a power of two */
@@ -4397,7 +4601,9 @@ static int fia_stream_next_(const fia_worker_ *w, const fia_rect_ *rect, const f
         }
         while (walk->block < rect->end) {
             const int k = walk->block++;
-            if (w->blocks[k].any_lo < end && w->blocks[k].any_hi > walk->first && fia_gather_head_(g, w->blocks[k].kv_head)) return k;
+            if (w->blocks[k].any_lo < end && w->blocks[k].any_hi > walk->first &&
+                fia_gather_head_(g, w->blocks[k].kv_head))
+                return k;
         }
         walk->first = end;
         walk->block = rect->first;
@@ -4415,8 +4621,10 @@ static fia_prefetch fia_prefetch_of_(const fia_gather_ *g, int which) {
     return next;
 }
 
-/* Chunk after chunk, piece after piece; while the keys of a piece are worked on the next keys are fetched, then the next values. */
-static void fia_stream_walk_(fia_worker_ *w, const fia_unit_ *u, const fia_rect_ *rect, int64_t c, int64_t c_end, int64_t lo, int64_t hi) {
+/* Chunk after chunk, piece after piece; while the keys of a piece are worked on the next keys are fetched, then the
+ * next values. */
+static void fia_stream_walk_(fia_worker_ *w, const fia_unit_ *u, const fia_rect_ *rect, int64_t c, int64_t c_end,
+                             int64_t lo, int64_t hi) {
     static const fia_prefetch nothing = {NULL, 0, 0, 1};
     fia_walk_ walk;
     int64_t from, to;
@@ -4492,10 +4700,12 @@ static void fia_fill_item_(const fia_worker_ *w, int64_t index) {
     memset(w->part.m, 0, w->job->layout.partial_floats * sizeof(float));
     for (; row < end; ++row)
         for (h = 0; h < p->n_q_heads; ++h) {
-            char *out = (char *)w->io->out + (p->q_packed ? 0 : index * p->out.sequence_bytes) + h * p->out.head_bytes + row * p->out.row_bytes;
+            char *out = (char *)w->io->out + (p->q_packed ? 0 : index * p->out.sequence_bytes) + h * p->out.head_bytes +
+                        row * p->out.row_bytes;
             w->plan->codec_out->store(out, w->part.m, p->value_dim, NULL, NULL, p->out.params);
             if (p->want_lse)
-                memcpy((char *)w->io->lse + (p->q_packed ? 0 : index * p->lse_sequence_bytes) + h * p->lse_head_bytes + row * p->lse_row_bytes,
+                memcpy((char *)w->io->lse + (p->q_packed ? 0 : index * p->lse_sequence_bytes) + h * p->lse_head_bytes +
+                           row * p->lse_row_bytes,
                        &p->lse_empty, sizeof(float));
         }
 }
@@ -4596,18 +4806,23 @@ static const fia_kernels fia_kernels_built_in_ = {FIA_VERSION, sizeof(fia_plan),
 
 static const fia_context fia_context_built_in_ = {1, 0, {&fia_kernels_built_in_}, FIA_BACKEND_OF_BUILD_};
 
-static const fia_context *fia_context_or_default_(const fia_context *context) { return context ? context : &fia_context_built_in_; }
+static const fia_context *fia_context_or_default_(const fia_context *context) {
+    return context ? context : &fia_context_built_in_;
+}
 
 FIA_API void fia_context_init(fia_context *context) { *context = fia_context_built_in_; }
 
 FIA_API fia_status fia_context_add(fia_context *context, const fia_kernels *table, fia_report *report) {
     if (!context) return fia_refuse_text_(report, "context", "NULL", "must point to a context");
     if (!table) return fia_refuse_text_(report, "table", "NULL", "must point to kernel tables");
-    if (table->version != FIA_VERSION) return fia_refuse_(report, "table->version", table->version, "this build has #", FIA_VERSION, 0);
+    if (table->version != FIA_VERSION)
+        return fia_refuse_(report, "table->version", table->version, "this build has #", FIA_VERSION, 0);
     if (table->plan_bytes != sizeof(fia_plan))
-        return fia_refuse_(report, "table->plan_bytes", table->plan_bytes, "this build has #", (int64_t)sizeof(fia_plan), 0);
+        return fia_refuse_(report, "table->plan_bytes", table->plan_bytes, "this build has #",
+                           (int64_t)sizeof(fia_plan), 0);
     if (context->n_tables < 1 || context->n_tables >= FIA_MAX_TABLES)
-        return fia_refuse_(report, "context->n_tables", context->n_tables, "a context from fia_context_init holds at most # tables", FIA_MAX_TABLES, 0);
+        return fia_refuse_(report, "context->n_tables", context->n_tables,
+                           "a context from fia_context_init holds at most # tables", FIA_MAX_TABLES, 0);
     context->table[context->n_tables++] = table;
     return fia_ok_(report);
 }
@@ -4616,9 +4831,11 @@ FIA_API fia_status fia_context_add(fia_context *context, const fia_kernels *tabl
 static fia_status fia_check_context_(const fia_context *context, fia_report *report) {
     int t;
     if (context->n_tables < 1 || context->n_tables > FIA_MAX_TABLES)
-        return fia_refuse_(report, "context->n_tables", context->n_tables, "a context from fia_context_init holds # to # tables", 1, FIA_MAX_TABLES);
+        return fia_refuse_(report, "context->n_tables", context->n_tables,
+                           "a context from fia_context_init holds # to # tables", 1, FIA_MAX_TABLES);
     for (t = 0; t < context->n_tables; ++t)
-        if (!context->table[t]) return fia_refuse_(report, "context->table", t, "this is the number of a table that is NULL", 0, 0);
+        if (!context->table[t])
+            return fia_refuse_(report, "context->table", t, "this is the number of a table that is NULL", 0, 0);
     return FIA_OK;
 }
 
@@ -4660,7 +4877,8 @@ static const fia_tile *fia_find_tile_(const fia_context *context, const fia_prob
     for (t = context->n_tables - 1; t >= 0; --t) {
         const fia_tile *const *k = context->table[t]->tiles;
         for (; k && *k; ++k) {
-            if ((*k)->takes_scales && (fia_per_channel_(&p->key_offset) || fia_per_channel_(&p->value_offset))) continue;
+            if ((*k)->takes_scales && (fia_per_channel_(&p->key_offset) || fia_per_channel_(&p->value_offset)))
+                continue;
             if ((*k)->rows > FIA_MAX_ROWS_ || (*k)->rows < 1) continue;
             score = (*k)->serves(p);
             if (score > best_score) {
@@ -4776,7 +4994,8 @@ static fia_status fia_check_ranges_(fia_report *report, const fia_range_ *range,
     size_t i;
     for (i = 0; i < n; ++i)
         if (range[i].value < range[i].low || range[i].value > range[i].high)
-            return fia_refuse_(report, range[i].name, range[i].value, "must lie in [#, #]", range[i].low, range[i].high);
+            return fia_refuse_(report, range[i].name, range[i].value, "must lie in [#, #]", range[i].low,
+                               range[i].high);
     return FIA_OK;
 }
 
@@ -4814,36 +5033,45 @@ static fia_status fia_check_sizes_(const fia_problem *p, fia_report *report) {
     if (p->n_q_heads % p->n_kv_heads)
         return fia_refuse_(report, "n_q_heads", p->n_q_heads, "must be a multiple of n_kv_heads #", p->n_kv_heads, 0);
     if (p->value_in_key && p->value_dim > p->dim)
-        return fia_refuse_(report, "value_dim", p->value_dim, "a value inside the key has at most dim # elements", p->dim, 0);
-    if (p->kv_packed && p->keys != FIA_KEYS_STRIDED) return fia_refuse_(report, "kv_packed", 1, "only strided keys are packed", 0, 0);
+        return fia_refuse_(report, "value_dim", p->value_dim, "a value inside the key has at most dim # elements",
+                           p->dim, 0);
+    if (p->kv_packed && p->keys != FIA_KEYS_STRIDED)
+        return fia_refuse_(report, "kv_packed", 1, "only strided keys are packed", 0, 0);
     if (!(p->scale != p->scale) && !(p->scale <= FLT_MAX && p->scale >= -FLT_MAX))
         return fia_refuse_text_(report, "scale", "infinite", "must be finite, or NaN for 1 / sqrt(D + Dr)");
     if (!(p->softcap >= 0.0f && p->softcap <= FLT_MAX))
-        return fia_refuse_text_(report, "softcap", p->softcap < 0.0f ? "negative" : "not finite", "must be 0 (off) or positive and finite");
+        return fia_refuse_text_(report, "softcap", p->softcap < 0.0f ? "negative" : "not finite",
+                                "must be 0 (off) or positive and finite");
     return FIA_OK;
 }
 
 /* A codec for a view, or why there is none. */
-static fia_status fia_check_codec_(const fia_context *context, const char *name, fia_dtype dtype, const fia_codec **codec, fia_report *report) {
+static fia_status fia_check_codec_(const fia_context *context, const char *name, fia_dtype dtype,
+                                   const fia_codec **codec, fia_report *report) {
     *codec = fia_find_codec_(context, dtype);
     if (*codec) return FIA_OK;
     if (dtype == FIA_I8 || (dtype >= FIA_I4 && dtype <= FIA_HIF8))
         return fia_lacks_(report, name, fia_dtype_text(dtype), "this element type needs fia_quant.h");
-    if (dtype >= FIA_DTYPE_USER) return fia_say_(report, FIA_ERR_NOT_IN_BUILD, name, NULL, dtype, "no table of this context has a codec of this code", 0, 0);
+    if (dtype >= FIA_DTYPE_USER)
+        return fia_say_(report, FIA_ERR_NOT_IN_BUILD, name, NULL, dtype,
+                        "no table of this context has a codec of this code", 0, 0);
     return fia_refuse_dtype_(report, name, dtype, "must be f32, f16 or bf16, or a type with a codec");
 }
 
 /* One stride: a multiple of `unit`, and `count` values span less than what could overflow. */
-static fia_status fia_check_stride_(fia_report *report, const char *view, const char *field, ptrdiff_t stride, int64_t count, int64_t unit) {
+static fia_status fia_check_stride_(fia_report *report, const char *view, const char *field, ptrdiff_t stride,
+                                    int64_t count, int64_t unit) {
     if (stride % unit) return fia_refuse_field_(report, view, field, stride, "must be a multiple of # bytes", unit);
     if (fia_span_ok_(stride, count)) return FIA_OK;
-    return fia_refuse_field_(report, view, field, stride, "the tensor would span more than 2^60 bytes (# steps of this stride)", count);
+    return fia_refuse_field_(report, view, field, stride,
+                             "the tensor would span more than 2^60 bytes (# steps of this stride)", count);
 }
 
 static fia_status fia_check_strides_(fia_report *report, const fia_strides_ *s) {
     int i;
     for (i = 0; i < 3; ++i)
-        if (fia_check_stride_(report, s->view, s->field[i], s->stride[i], s->count[i], s->unit)) return FIA_ERR_ARGUMENT;
+        if (fia_check_stride_(report, s->view, s->field[i], s->stride[i], s->count[i], s->unit))
+            return FIA_ERR_ARGUMENT;
     return FIA_OK;
 }
 
@@ -4855,7 +5083,8 @@ typedef struct fia_view_check_ {
     int output, pieces_allowed;
 } fia_view_check_;
 
-static fia_status fia_check_view_(const fia_context *context, const fia_view_check_ *c, const fia_codec **codec, fia_report *report) {
+static fia_status fia_check_view_(const fia_context *context, const fia_view_check_ *c, const fia_codec **codec,
+                                  fia_report *report) {
     fia_view *v = c->view;
     char name[48];
     fia_text_ t;
@@ -4866,26 +5095,34 @@ static fia_status fia_check_view_(const fia_context *context, const fia_view_che
     t.used = 0;
     fia_text_str_(&t, c->name);
     fia_text_str_(&t, ".dtype");
-    if (fia_check_codec_(context, name, v->dtype, codec, report)) return report ? report->status : *codec ? FIA_OK : FIA_ERR_ARGUMENT;
+    if (fia_check_codec_(context, name, v->dtype, codec, report))
+        return report ? report->status : *codec ? FIA_OK : FIA_ERR_ARGUMENT;
     unit = (*codec)->row_bytes ? (*codec)->alignment : (*codec)->granule_bytes;
     if (c->elements % (*codec)->granule)
-        return fia_refuse_field_(report, c->name, " elements", c->elements, "must be a multiple of # for this element type", (*codec)->granule);
-    if (v->piece_elements < 0 || (v->piece_elements > 0 && (!c->pieces_allowed || v->piece_elements % (*codec)->granule)))
+        return fia_refuse_field_(report, c->name, " elements", c->elements,
+                                 "must be a multiple of # for this element type", (*codec)->granule);
+    if (v->piece_elements < 0 ||
+        (v->piece_elements > 0 && (!c->pieces_allowed || v->piece_elements % (*codec)->granule)))
         return fia_refuse_field_(report, c->name, ".piece_elements", v->piece_elements,
-                                    c->pieces_allowed ? "must be 0 or a positive multiple of #" : "must be 0 here (#)", (*codec)->granule);
+                                 c->pieces_allowed ? "must be 0 or a positive multiple of #" : "must be 0 here (#)",
+                                 (*codec)->granule);
     if (fia_check_stride_(report, c->name, ".sequence_bytes", v->sequence_bytes, c->outer, unit) ||
         fia_check_stride_(report, c->name, ".head_bytes", v->head_bytes, c->heads, unit) ||
         fia_check_stride_(report, c->name, ".row_bytes", v->row_bytes, c->rows, unit) ||
         fia_check_stride_(report, c->name, ".piece_bytes", v->piece_bytes, v->piece_elements ? c->elements : 0, unit))
         return FIA_ERR_ARGUMENT;
-    if (c->output && !(*codec)->store) return fia_refuse_text_(report, name, fia_dtype_text(v->dtype), "this element type is never an output");
+    if (c->output && !(*codec)->store)
+        return fia_refuse_text_(report, name, fia_dtype_text(v->dtype), "this element type is never an output");
     if ((*codec)->check) {
         char text[160];
         text[0] = 0;
-        if ((*codec)->check(v, c->elements, text, sizeof(text))) return fia_refuse_text_(report, c->name, "not what its codec takes", text);
+        if ((*codec)->check(v, c->elements, text, sizeof(text)))
+            return fia_refuse_text_(report, c->name, "not what its codec takes", text);
     } else {
         for (i = 0; i < (int)sizeof(v->params); ++i)
-            if (v->params[i]) return fia_refuse_field_(report, c->name, ".params", v->params[i], "must be zero for this element type (byte value)", 0);
+            if (v->params[i])
+                return fia_refuse_field_(report, c->name, ".params", v->params[i],
+                                         "must be zero for this element type (byte value)", 0);
     }
     return FIA_OK;
 }
@@ -4921,7 +5158,8 @@ static fia_status fia_check_views_(const fia_context *context, fia_plan *plan, f
                                      {"value", &p->value, p->value_dim, k_outer, p->n_kv_heads, k_rows, 0, 1},
                                      {"query_rope", &p->query_rope, p->rope_dim, q_outer, p->n_q_heads, q_rows, 0, 0},
                                      {"key_rope", &p->key_rope, p->rope_dim, k_outer, p->n_kv_heads, k_rows, 0, 1}};
-    const fia_codec **const codec[] = {&plan->codec_q, &plan->codec_k, &plan->codec_out, &plan->codec_v, &plan->codec_q_rope, &plan->codec_k_rope};
+    const fia_codec **const codec[] = {&plan->codec_q, &plan->codec_k,      &plan->codec_out,
+                                       &plan->codec_v, &plan->codec_q_rope, &plan->codec_k_rope};
     fia_report local;
     int i;
     if (!report) report = &local;
@@ -4932,21 +5170,30 @@ static fia_status fia_check_views_(const fia_context *context, fia_plan *plan, f
     }
     if (p->value_in_key) plan->codec_v = plan->codec_k;
     if (p->value_in_key && p->value_dim % plan->codec_k->granule)
-        return fia_refuse_(report, "value_dim", p->value_dim, "must be a multiple of # for this element type", plan->codec_k->granule, 0);
+        return fia_refuse_(report, "value_dim", p->value_dim, "must be a multiple of # for this element type",
+                           plan->codec_k->granule, 0);
     return fia_check_steps_(plan, report);
 }
 
-static fia_status fia_check_mask_view_(const char *name, const fia_mask_view *v, const fia_problem *p, int drop, fia_report *report) {
+static fia_status fia_check_mask_view_(const char *name, const fia_mask_view *v, const fia_problem *p, int drop,
+                                       fia_report *report) {
     const int is_float = v->dtype == FIA_F32 || v->dtype == FIA_F16 || v->dtype == FIA_BF16;
     const int is_byte = v->dtype == FIA_BOOL || v->dtype == FIA_I8 || v->dtype == FIA_U8;
     const int64_t unit = fia_float_bytes_(v->dtype);
-    const fia_strides_ s = {name, {".sequence_bytes", ".head_bytes", ".row_bytes"}, {v->sequence_bytes, v->head_bytes, v->row_bytes}, {p->n_sequences, p->n_q_heads, v->rows}, unit};
+    const fia_strides_ s = {name,
+                            {".sequence_bytes", ".head_bytes", ".row_bytes"},
+                            {v->sequence_bytes, v->head_bytes, v->row_bytes},
+                            {p->n_sequences, p->n_q_heads, v->rows},
+                            unit};
     if (v->reserved) return fia_refuse_field_(report, name, ".reserved", v->reserved, "must be 0", 0);
     if (v->dtype == FIA_NONE) return FIA_OK;
     if (drop ? !is_byte : !is_float)
-        return fia_refuse_dtype_(report, name, v->dtype, drop ? "the dtype must be bool, i8 or u8" : "the dtype must be f32, f16 or bf16");
-    if (v->rows < 0 || v->rows > FIA_SPAN_LIMIT_) return fia_refuse_field_(report, name, ".rows", v->rows, "must lie in [0, #]", FIA_SPAN_LIMIT_);
-    if (v->keys < 0 || v->keys > FIA_SPAN_LIMIT_) return fia_refuse_field_(report, name, ".keys", v->keys, "must lie in [0, #]", FIA_SPAN_LIMIT_);
+        return fia_refuse_dtype_(report, name, v->dtype,
+                                 drop ? "the dtype must be bool, i8 or u8" : "the dtype must be f32, f16 or bf16");
+    if (v->rows < 0 || v->rows > FIA_SPAN_LIMIT_)
+        return fia_refuse_field_(report, name, ".rows", v->rows, "must lie in [0, #]", FIA_SPAN_LIMIT_);
+    if (v->keys < 0 || v->keys > FIA_SPAN_LIMIT_)
+        return fia_refuse_field_(report, name, ".keys", v->keys, "must lie in [0, #]", FIA_SPAN_LIMIT_);
     return fia_check_strides_(report, &s);
 }
 
@@ -4955,7 +5202,8 @@ static fia_status fia_check_float_(const char *name, fia_dtype dtype, fia_report
     return fia_refuse_dtype_(report, name, dtype, "must be f32, f16 or bf16, or none");
 }
 
-/* How many values a scale view may hold along each axis; places: bits of FIA_PLACE_*. Axes without values have stride 0. */
+/* How many values a scale view may hold along each axis; places: bits of FIA_PLACE_*. Axes without values have stride
+ * 0. */
 typedef struct fia_scale_check_ {
     const char *name;
     const fia_scale_view *view;
@@ -4969,11 +5217,15 @@ static fia_status fia_check_scale_view_(const fia_scale_check_ *c, fia_report *r
     if (fia_check_float_(c->name, v->dtype, report)) return FIA_ERR_ARGUMENT;
     if (v->dtype == FIA_NONE) return FIA_OK;
     if (v->place < FIA_PLACE_ROWS || v->place > FIA_PLACE_LOCAL || !(c->places >> v->place & 1))
-        return fia_refuse_field_(report, c->name, ".place", v->place, "must be a FIA_PLACE_* code that these rows have; pages need paged keys", 0);
-    if (v->sequence_bytes && !c->sequences) return fia_refuse_field_(report, c->name, ".sequence_bytes", v->sequence_bytes, "must be 0 here", 0);
+        return fia_refuse_field_(report, c->name, ".place", v->place,
+                                 "must be a FIA_PLACE_* code that these rows have; pages need paged keys", 0);
+    if (v->sequence_bytes && !c->sequences)
+        return fia_refuse_field_(report, c->name, ".sequence_bytes", v->sequence_bytes, "must be 0 here", 0);
     if (v->token_bytes && (!c->tokens || v->channel_bytes))
-        return fia_refuse_field_(report, c->name, ".token_bytes", v->token_bytes, c->tokens ? "must be 0 where channel_bytes is not" : "must be 0 here", 0);
-    if (v->channel_bytes && !c->channels) return fia_refuse_field_(report, c->name, ".channel_bytes", v->channel_bytes, "must be 0 here", 0);
+        return fia_refuse_field_(report, c->name, ".token_bytes", v->token_bytes,
+                                 c->tokens ? "must be 0 where channel_bytes is not" : "must be 0 here", 0);
+    if (v->channel_bytes && !c->channels)
+        return fia_refuse_field_(report, c->name, ".channel_bytes", v->channel_bytes, "must be 0 here", 0);
     if (fia_check_stride_(report, c->name, ".sequence_bytes", v->sequence_bytes, c->sequences, unit) ||
         fia_check_stride_(report, c->name, ".head_bytes", v->head_bytes, c->heads, unit) ||
         fia_check_stride_(report, c->name, ".token_bytes", v->token_bytes, c->tokens, unit) ||
@@ -4983,36 +5235,51 @@ static fia_status fia_check_scale_view_(const fia_scale_check_ *c, fia_report *r
 }
 
 /* The scale or offset of keys or values. */
-static fia_status fia_check_kv_scale_(const char *name, const fia_scale_view *view, const fia_problem *p, int64_t channels, fia_report *report) {
-    const int paged = p->keys == FIA_KEYS_PAGED || p->keys >= FIA_KEYS_USER, by_page = paged && view->place == FIA_PLACE_PAGES;
+static fia_status fia_check_kv_scale_(const char *name, const fia_scale_view *view, const fia_problem *p,
+                                      int64_t channels, fia_report *report) {
+    const int paged = p->keys == FIA_KEYS_PAGED || p->keys >= FIA_KEYS_USER,
+              by_page = paged && view->place == FIA_PLACE_PAGES;
     const int packed = p->kv_packed && view->place == FIA_PLACE_ROWS;
-    const fia_scale_check_ c = {name, view, by_page ? fia_max_(p->n_pages, 1) : packed ? 1 : fia_max_(p->n_sequences, 1), p->n_kv_heads,
-                                fia_max_(by_page ? p->page_size : packed ? p->total_kv : p->max_kv_len, 1), channels,
+    const fia_scale_check_ c = {name,
+                                view,
+                                by_page  ? fia_max_(p->n_pages, 1)
+                                : packed ? 1
+                                         : fia_max_(p->n_sequences, 1),
+                                p->n_kv_heads,
+                                fia_max_(by_page  ? p->page_size
+                                         : packed ? p->total_kv
+                                                  : p->max_kv_len,
+                                         1),
+                                channels,
                                 1 << FIA_PLACE_ROWS | 1 << FIA_PLACE_LOCAL | paged << FIA_PLACE_PAGES};
     return fia_check_scale_view_(&c, report);
 }
 
 static fia_status fia_check_scales_(const fia_problem *p, fia_report *report) {
     const int rows = 1 << FIA_PLACE_ROWS;
-    const fia_scale_check_ table[] = {{"query_scale", &p->query_scale, p->q_packed ? 1 : fia_max_(p->n_sequences, 1), p->n_q_heads,
-                                       fia_max_(p->q_packed ? p->total_q : p->max_q_len, 1), 0, rows},
+    const fia_scale_check_ table[] = {{"query_scale", &p->query_scale, p->q_packed ? 1 : fia_max_(p->n_sequences, 1),
+                                       p->n_q_heads, fia_max_(p->q_packed ? p->total_q : p->max_q_len, 1), 0, rows},
                                       {"out_scale", &p->out_scale, 0, p->n_q_heads, 0, p->value_dim, rows},
                                       {"out_offset", &p->out_offset, 0, p->n_q_heads, 0, p->value_dim, rows}};
     int i;
     for (i = 0; i < 3; ++i)
         if (fia_check_scale_view_(&table[i], report)) return FIA_ERR_ARGUMENT;
-    if (fia_check_kv_scale_("key_scale", &p->key_scale, p, p->dim, report) || fia_check_kv_scale_("key_offset", &p->key_offset, p, p->dim, report) ||
+    if (fia_check_kv_scale_("key_scale", &p->key_scale, p, p->dim, report) ||
+        fia_check_kv_scale_("key_offset", &p->key_offset, p, p->dim, report) ||
         fia_check_kv_scale_("value_scale", &p->value_scale, p, p->value_dim, report) ||
         fia_check_kv_scale_("value_offset", &p->value_offset, p, p->value_dim, report))
         return FIA_ERR_ARGUMENT;
     if (p->value_in_key && (p->value_scale.dtype != FIA_NONE || p->value_offset.dtype != FIA_NONE))
-        return fia_refuse_text_(report, p->value_scale.dtype != FIA_NONE ? "value_scale" : "value_offset", "given", "a value inside the key has the key's");
+        return fia_refuse_text_(report, p->value_scale.dtype != FIA_NONE ? "value_scale" : "value_offset", "given",
+                                "a value inside the key has the key's");
     return FIA_OK;
 }
 
 static fia_status fia_check_modifiers_(const fia_problem *p, fia_report *report) {
-    if (fia_check_mask_view_("bias", &p->bias, p, 0, report) || fia_check_mask_view_("additive_mask", &p->additive_mask, p, 0, report) ||
-        fia_check_mask_view_("drop_mask", &p->drop_mask, p, 1, report) || fia_check_float_("mask_factor", p->mask_factor, report) ||
+    if (fia_check_mask_view_("bias", &p->bias, p, 0, report) ||
+        fia_check_mask_view_("additive_mask", &p->additive_mask, p, 0, report) ||
+        fia_check_mask_view_("drop_mask", &p->drop_mask, p, 1, report) ||
+        fia_check_float_("mask_factor", p->mask_factor, report) ||
         fia_check_float_("alibi_slopes", p->alibi_slopes, report) || fia_check_float_("sinks", p->sinks, report))
         return FIA_ERR_ARGUMENT;
     if (p->mask_factor != FIA_NONE && p->additive_mask.dtype == FIA_NONE)
@@ -5029,15 +5296,19 @@ static fia_status fia_check_key_form_(const fia_context *context, fia_plan *plan
     int i;
     plan->keys = fia_find_keys_(context, p->keys);
     if (!plan->keys && p->keys >= FIA_KEYS_USER)
-        return fia_say_(report, FIA_ERR_NOT_IN_BUILD, "keys", NULL, p->keys, "no table of this context has a key form of this code", 0, 0);
+        return fia_say_(report, FIA_ERR_NOT_IN_BUILD, "keys", NULL, p->keys,
+                        "no table of this context has a key form of this code", 0, 0);
     if (!plan->keys) return fia_refuse_(report, "keys", p->keys, "must be a FIA_KEYS_* code", 0, 0);
     for (i = 0; i < (int)sizeof(p->keys_params) && p->keys < FIA_KEYS_USER; ++i)
-        if (p->keys_params[i]) return fia_refuse_(report, "keys_params", p->keys_params[i], "must be zero for this key form (byte value)", 0, 0);
+        if (p->keys_params[i])
+            return fia_refuse_(report, "keys_params", p->keys_params[i], "must be zero for this key form (byte value)",
+                               0, 0);
     if (p->keys != FIA_KEYS_PAGED) return FIA_OK;
     if (FIA_CHECK_RANGES_(report, table)) return FIA_ERR_ARGUMENT;
     room = fia_mul_(fia_mul_(p->table_columns, p->n_sequences), 4);
     if (room < 0 || room > FIA_SPAN_LIMIT_)
-        return fia_refuse_(report, "table_columns", p->table_columns, "the table of # sequences would span more than 2^60 bytes", p->n_sequences, 0);
+        return fia_refuse_(report, "table_columns", p->table_columns,
+                           "the table of # sequences would span more than 2^60 bytes", p->n_sequences, 0);
     room = fia_mul_(p->table_columns, p->page_size);
     if (room >= 0 && p->max_kv_len > room)
         return fia_refuse_(report, "max_kv_len", p->max_kv_len, "the block table has room for # keys", room, 0);
@@ -5064,8 +5335,11 @@ static void fia_plan_pool_(fia_plan *plan) {
     const fia_problem *p = &plan->problem;
     const int64_t keys = plan->keys->entries ? plan->keys->entries(p) : p->max_kv_len;
     const int64_t chunk = p->pin_chunk ? p->pin_chunk : plan->chunk_base;
-    const int64_t group = fia_group_(p), per_head = fia_ceil_div_(p->max_q_len * group, FIA_STREAM_ROWS); /* fia_plan_kernels_ bounds the product */
-    const int64_t blocks = fia_mul_(fia_mul_(p->n_sequences, p->n_kv_heads), plan->keys->per_token ? fia_mul_(p->max_q_len, group) : per_head);
+    const int64_t group = fia_group_(p),
+                  per_head =
+                      fia_ceil_div_(p->max_q_len * group, FIA_STREAM_ROWS); /* fia_plan_kernels_ bounds the product */
+    const int64_t blocks = fia_mul_(fia_mul_(p->n_sequences, p->n_kv_heads),
+                                    plan->keys->per_token ? fia_mul_(p->max_q_len, group) : per_head);
     int64_t most = plan->max_workers;
     if (fia_heads_together_(p, plan->keys)) most = fia_max_(most, p->n_kv_heads);
     plan->pool_blocks = plan->max_workers == 1 ? 0 : blocks < 0 ? most : fia_min_(blocks, most);
@@ -5079,7 +5353,8 @@ static int64_t fia_row_step_(const fia_codec *codec, const fia_view *view, int32
 }
 
 /* Keys of a piece. Short pieces read evenly; long ones cost less where arithmetic counts, as long as their rows lie so
- * close that a piece and the next one fit the first cache: rows far apart, of other heads between, would share its sets. */
+ * close that a piece and the next one fit the first cache: rows far apart, of other heads between, would share its
+ * sets. */
 static int fia_piece_keys_(const fia_plan *plan) {
     const fia_problem *p = &plan->problem;
     const int64_t step = fia_row_step_(plan->codec_k, &p->key, p->dim) +
@@ -5102,14 +5377,17 @@ static fia_status fia_plan_kernels_(const fia_context *context, fia_plan *plan, 
     if (p->pin_chunk % plan->chunk_base)
         return fia_refuse_(report, "pin_chunk", p->pin_chunk, "must be a multiple of # keys", plan->chunk_base, 0);
     if (p->pin_chunk && p->max_kv_len / p->pin_chunk >= INT32_MAX - 1)
-        return fia_refuse_(report, "pin_chunk", p->pin_chunk, "max_kv_len # is more than 2^31 of them", p->max_kv_len, 0);
+        return fia_refuse_(report, "pin_chunk", p->pin_chunk, "max_kv_len # is more than 2^31 of them", p->max_kv_len,
+                           0);
     if (p->max_q_len > INT32_MAX * fia_min_(plan->tile->rows, FIA_STREAM_ROWS) / fia_group_(p))
-        return fia_refuse_(report, "max_q_len", p->max_q_len, "a KV head has at most # rows for each of its # query heads",
+        return fia_refuse_(report, "max_q_len", p->max_q_len,
+                           "a KV head has at most # rows for each of its # query heads",
                            INT32_MAX * fia_min_(plan->tile->rows, FIA_STREAM_ROWS) / fia_group_(p), fia_group_(p));
     return FIA_OK;
 }
 
-FIA_API fia_status fia_plan_make(const fia_context *context, const fia_problem *problem, int max_workers, fia_plan *plan, fia_report *report) {
+FIA_API fia_status fia_plan_make(const fia_context *context, const fia_problem *problem, int max_workers,
+                                 fia_plan *plan, fia_report *report) {
     const fia_range_ workers[] = {{"max_workers", max_workers, 1, 4096}};
     fia_plan made;
     fia_layout_ layout;
@@ -5122,9 +5400,11 @@ FIA_API fia_status fia_plan_make(const fia_context *context, const fia_problem *
     made.max_workers = max_workers;
     made.problem = *problem;
     made.context = context;
-    if ((status = fia_check_context_(context, report)) != FIA_OK || (status = FIA_CHECK_RANGES_(report, workers)) != FIA_OK ||
+    if ((status = fia_check_context_(context, report)) != FIA_OK ||
+        (status = FIA_CHECK_RANGES_(report, workers)) != FIA_OK ||
         (status = fia_check_sizes_(problem, report)) != FIA_OK ||
-        (status = fia_check_key_form_(context, &made, report)) != FIA_OK || (status = fia_check_views_(context, &made, report)) != FIA_OK ||
+        (status = fia_check_key_form_(context, &made, report)) != FIA_OK ||
+        (status = fia_check_views_(context, &made, report)) != FIA_OK ||
         (status = fia_check_modifiers_(problem, report)) != FIA_OK)
         return status;
     fia_normalise_(&made.problem);
@@ -5133,8 +5413,10 @@ FIA_API fia_status fia_plan_make(const fia_context *context, const fia_problem *
     fia_layout_make_(&made, &layout);
     if (layout.total == SIZE_MAX && fia_bytes_(problem->n_sequences, sizeof(fia_sequence_), 1) == SIZE_MAX)
         return fia_refuse_(report, "n_sequences", problem->n_sequences, "the workspace would overflow", 0, 0);
-    if (layout.total == SIZE_MAX) return fia_refuse_(report, "max_workers", max_workers, "the workspace would overflow, with dim # and value_dim #",
-                                                     problem->dim, problem->value_dim);
+    if (layout.total == SIZE_MAX)
+        return fia_refuse_(report, "max_workers", max_workers,
+                           "the workspace would overflow, with dim # and value_dim #", problem->dim,
+                           problem->value_dim);
     made.workspace_bytes = layout.total;
     *plan = made;
     return fia_ok_(report);
@@ -5152,12 +5434,15 @@ FIA_API void fia_plan_release(fia_plan *plan) {
 static fia_status fia_check_job_(const fia_job *job, fia_report *report) {
     if (!job) return fia_refuse_text_(report, "job", "NULL", "must point to a job");
     if (!job->plan) return fia_refuse_text_(report, "plan", "NULL", "a job needs a plan");
-    if (job->plan->version == FIA_VERSION && job->plan->on_backend) return fia_refuse_text_(report, "plan", "on the backend", "such a plan runs as a whole");
-    if (job->plan->version != FIA_VERSION) return fia_refuse_(report, "plan", job->plan->version, "it was not made by this version (#)", FIA_VERSION, 0);
+    if (job->plan->version == FIA_VERSION && job->plan->on_backend)
+        return fia_refuse_text_(report, "plan", "on the backend", "such a plan runs as a whole");
+    if (job->plan->version != FIA_VERSION)
+        return fia_refuse_(report, "plan", job->plan->version, "it was not made by this version (#)", FIA_VERSION, 0);
     if (!job->io) return fia_refuse_text_(report, "io", "NULL", "a job needs an io");
     if (!job->workspace) return fia_refuse_text_(report, "workspace", "NULL", "a job needs a workspace");
     if (job->workspace_bytes < job->plan->workspace_bytes)
-        return fia_refuse_(report, "workspace_bytes", (int64_t)job->workspace_bytes, "the plan needs # bytes", (int64_t)job->plan->workspace_bytes, 0);
+        return fia_refuse_(report, "workspace_bytes", (int64_t)job->workspace_bytes, "the plan needs # bytes",
+                           (int64_t)job->plan->workspace_bytes, 0);
     return FIA_OK;
 }
 
@@ -5183,7 +5468,8 @@ FIA_API fia_status fia_phase_run(const fia_job *job, int phase, int64_t begin, i
     int64_t i;
     const fia_status status = fia_check_job_(job, NULL);
     if (status) return status;
-    if (worker < 0 || worker >= job->plan->max_workers || phase < 0 || phase >= FIA_PHASES || begin < 0 || end < begin) return FIA_ERR_ARGUMENT;
+    if (worker < 0 || worker >= job->plan->max_workers || phase < 0 || phase >= FIA_PHASES || begin < 0 || end < begin)
+        return FIA_ERR_ARGUMENT;
     if (phase == FIA_PHASE_CHECK && end > 1) return FIA_ERR_ARGUMENT;
     if (phase == FIA_PHASE_CHECK && begin == end) return FIA_OK; /* another worker has the item */
     fia_bind_(job, &b);
@@ -5246,7 +5532,8 @@ FIA_API fia_status fia_run(const fia_job *job, const fia_workers *workers, fia_r
     if (status) return status;
     if (workers && (workers->n < 1 || workers->n > job->plan->max_workers))
         return fia_refuse_(report, "workers->n", workers->n, "must lie in [1, #]", job->plan->max_workers, 0);
-    if (workers && workers->n > 1 && !workers->parallel_for) return fia_refuse_text_(report, "workers->parallel_for", "NULL", "several workers need it");
+    if (workers && workers->n > 1 && !workers->parallel_for)
+        return fia_refuse_text_(report, "workers->parallel_for", "NULL", "several workers need it");
     run.job = job;
     run.n = workers ? workers->n : 1;
     fia_phase_run(job, FIA_PHASE_CHECK, 0, 1, 0);
@@ -5259,11 +5546,13 @@ FIA_API fia_status fia_run(const fia_job *job, const fia_workers *workers, fia_r
     return status;
 }
 
-FIA_API fia_status fia_run_ith(const fia_job *job, int ith, int nth, void (*barrier)(void *arg), void *arg, fia_report *report) {
+FIA_API fia_status fia_run_ith(const fia_job *job, int ith, int nth, void (*barrier)(void *arg), void *arg,
+                               fia_report *report) {
     int phase;
     fia_status status = fia_check_job_(job, report);
     if (status) return status;
-    if (nth < 1 || nth > job->plan->max_workers) return fia_refuse_(report, "nth", nth, "must lie in [1, #]", job->plan->max_workers, 0);
+    if (nth < 1 || nth > job->plan->max_workers)
+        return fia_refuse_(report, "nth", nth, "must lie in [1, #]", job->plan->max_workers, 0);
     if (ith < 0 || ith >= nth) return fia_refuse_(report, "ith", ith, "must lie in [0, nth = #)", nth, 0);
     if (nth > 1 && !barrier) return fia_refuse_text_(report, "barrier", "NULL", "several threads need one");
     if (ith == 0) fia_phase_run(job, FIA_PHASE_CHECK, 0, 1, 0);
@@ -5289,7 +5578,14 @@ static void fia_explain_cpu_(fia_text_ *t) {
     fia_cpu cpu;
     const char *best;
     fia_cpu_detect(&cpu);
-    best = cpu.v4 ? "v4" : cpu.v3 ? "v3" : cpu.v2 ? "v2" : cpu.sse2 ? "x86_64" : cpu.fhm ? "neon_fhm" : cpu.dotprod ? "neon_dot" : cpu.neon ? "neon" : "unknown";
+    best = cpu.v4        ? "v4"
+           : cpu.v3      ? "v3"
+           : cpu.v2      ? "v2"
+           : cpu.sse2    ? "x86_64"
+           : cpu.fhm     ? "neon_fhm"
+           : cpu.dotprod ? "neon_dot"
+           : cpu.neon    ? "neon"
+                         : "unknown";
     fia_text_str_(t, "target: ");
     fia_text_str_(t, FIA_TARGET_TEXT_(FIA_TARGET));
     fia_text_str_(t, "\nlanes: ");
@@ -5301,10 +5597,12 @@ static void fia_explain_cpu_(fia_text_ *t) {
     if (cpu.amx_bf16) fia_text_str_(t, " amx_bf16");
     if (cpu.bf16) fia_text_str_(t, " bf16");
     if (cpu.i8mm) fia_text_str_(t, " i8mm");
-    fia_text_str_(t, fia_contracts_() ? "\ncontraction: on (compile with -ffp-contract=off)\n" : "\ncontraction: off\n");
+    fia_text_str_(t,
+                  fia_contracts_() ? "\ncontraction: on (compile with -ffp-contract=off)\n" : "\ncontraction: off\n");
 }
 
-static void fia_explain_pair_(fia_text_ *t, const char *key, const char *a, const char *text, const char *b, const char *end) {
+static void fia_explain_pair_(fia_text_ *t, const char *key, const char *a, const char *text, const char *b,
+                              const char *end) {
     fia_text_str_(t, key);
     fia_text_str_(t, a);
     fia_text_str_(t, text);
@@ -5346,13 +5644,15 @@ FIA_API size_t fia_explain(const fia_plan *plan, const fia_job *job, char *text,
     if (t.room) text[0] = 0;
     fia_explain_cpu_(&t);
     if (!plan) return t.used;
-    if (plan->on_backend && plan->context && plan->context->backend) fia_explain_pair_(&t, "backend: ", plan->context->backend->name, "\n", "", "");
+    if (plan->on_backend && plan->context && plan->context->backend)
+        fia_explain_pair_(&t, "backend: ", plan->context->backend->name, "\n", "", "");
     if (!plan->keys) return t.used; /* a plan of the backend alone */
     fia_explain_pair_(&t, "stream kernel: keys ", plan->stream_k->name, ", values ", plan->stream_v->name, "\n");
     fia_explain_pair_(&t, "tile kernel: ", plan->tile->name, "\n", "", "");
     fia_explain_pair_(&t, "codecs: query ", plan->codec_q->name, ", keys ", plan->codec_k->name, ", ");
     fia_explain_pair_(&t, "values ", plan->codec_v->name, ", out ", plan->codec_out->name, "\n");
-    fia_explain_pair_(&t, "key form: ", plan->keys->name, plan->problem.key.piece_elements ? " in pieces" : "", "", "\n");
+    fia_explain_pair_(&t, "key form: ", plan->keys->name, plan->problem.key.piece_elements ? " in pieces" : "", "",
+                      "\n");
     fia_explain_number_(&t, "stream up to rows per KV head: ", FIA_STREAM_ROWS, "\n");
     fia_explain_number_(&t, "chunk base: ", plan->chunk_base, "\n");
     fia_explain_number_(&t, "workers: ", plan->max_workers, "\n");
@@ -5388,12 +5688,20 @@ static fia_status fia_check_merge_(const fia_merge_shape *s, int written, fia_re
                                     {"rows", s->rows, 0, FIA_SPAN_LIMIT_},
                                     {"dim", s->dim, 1, FIA_MAX_DIM_},
                                     {"reserved", s->reserved, 0, 0}};
-        const fia_strides_ o = {"", {"sequence_bytes", "head_bytes", "row_bytes"}, {s->sequence_bytes, s->head_bytes, s->row_bytes},
-                                {s->sequences, s->heads, s->rows}, 4};
-        const fia_strides_ lse = {"lse_", {"sequence_bytes", "head_bytes", "row_bytes"}, {s->lse_sequence_bytes, s->lse_head_bytes, s->lse_row_bytes},
-                                  {s->sequences, s->heads, s->rows}, 4};
-        if (FIA_CHECK_RANGES_(report, table) || fia_check_strides_(report, &o) || fia_check_strides_(report, &lse)) return FIA_ERR_ARGUMENT;
-        if (written && (fia_check_apart_(report, &o, (int64_t)s->dim * 4) || fia_check_apart_(report, &lse, 4))) return FIA_ERR_ARGUMENT;
+        const fia_strides_ o = {"",
+                                {"sequence_bytes", "head_bytes", "row_bytes"},
+                                {s->sequence_bytes, s->head_bytes, s->row_bytes},
+                                {s->sequences, s->heads, s->rows},
+                                4};
+        const fia_strides_ lse = {"lse_",
+                                  {"sequence_bytes", "head_bytes", "row_bytes"},
+                                  {s->lse_sequence_bytes, s->lse_head_bytes, s->lse_row_bytes},
+                                  {s->sequences, s->heads, s->rows},
+                                  4};
+        if (FIA_CHECK_RANGES_(report, table) || fia_check_strides_(report, &o) || fia_check_strides_(report, &lse))
+            return FIA_ERR_ARGUMENT;
+        if (written && (fia_check_apart_(report, &o, (int64_t)s->dim * 4) || fia_check_apart_(report, &lse, 4)))
+            return FIA_ERR_ARGUMENT;
     }
     return FIA_OK;
 }
@@ -5429,24 +5737,28 @@ static int fia_merge_meets_(const fia_merge_shape *s, const void *a, const void 
     view.sequence_bytes = s->sequence_bytes;
     view.head_bytes = s->head_bytes;
     view.row_bytes = s->row_bytes;
-    return a == b || fia_areas_meet_(fia_area_of_(a, &view, count, (int64_t)s->dim * 4), fia_area_of_(b, &view, count, (int64_t)s->dim * 4));
+    return a == b || fia_areas_meet_(fia_area_of_(a, &view, count, (int64_t)s->dim * 4),
+                                     fia_area_of_(b, &view, count, (int64_t)s->dim * 4));
 }
 
-FIA_API fia_status fia_merge(const fia_merge_shape *shape, float *out, float *lse, const float *part_out, const float *part_lse,
-                             fia_report *report) {
+FIA_API fia_status fia_merge(const fia_merge_shape *shape, float *out, float *lse, const float *part_out,
+                             const float *part_lse, fia_report *report) {
     int64_t b, h, r;
     if (fia_check_merge_(shape, 1, report)) return FIA_ERR_ARGUMENT;
     if (shape->sequences == 0 || shape->heads == 0 || shape->rows == 0) return fia_ok_(report);
-    if (fia_check_place_(report, "out", out, 4) || fia_check_place_(report, "lse", lse, 4) || fia_check_place_(report, "part_out", part_out, 4) ||
-        fia_check_place_(report, "part_lse", part_lse, 4))
+    if (fia_check_place_(report, "out", out, 4) || fia_check_place_(report, "lse", lse, 4) ||
+        fia_check_place_(report, "part_out", part_out, 4) || fia_check_place_(report, "part_lse", part_lse, 4))
         return FIA_ERR_ARGUMENT;
-    if (fia_merge_meets_(shape, out, part_out)) return fia_refuse_text_(report, "out", "laid over part_out", "a result shares no byte with a part");
-    if (lse == part_lse) return fia_refuse_text_(report, "lse", "at the address of part_lse", "a result shares no byte with a part");
+    if (fia_merge_meets_(shape, out, part_out))
+        return fia_refuse_text_(report, "out", "laid over part_out", "a result shares no byte with a part");
+    if (lse == part_lse)
+        return fia_refuse_text_(report, "lse", "at the address of part_lse", "a result shares no byte with a part");
     for (b = 0; b < shape->sequences; ++b)
         for (h = 0; h < shape->heads; ++h)
             for (r = 0; r < shape->rows; ++r) {
                 const ptrdiff_t at = b * shape->sequence_bytes + h * shape->head_bytes + r * shape->row_bytes;
-                const ptrdiff_t l = b * shape->lse_sequence_bytes + h * shape->lse_head_bytes + r * shape->lse_row_bytes;
+                const ptrdiff_t l =
+                    b * shape->lse_sequence_bytes + h * shape->lse_head_bytes + r * shape->lse_row_bytes;
                 fia_merge_row_((float *)(void *)((char *)out + at), (float *)(void *)((char *)lse + l),
                                (const float *)(const void *)((const char *)part_out + at),
                                *(const float *)(const void *)((const char *)part_lse + l), shape->dim);
@@ -5455,9 +5767,11 @@ FIA_API fia_status fia_merge(const fia_merge_shape *shape, float *out, float *ls
 }
 
 /* One merged row -> result: weight of the sink, then multiplier, offset and cast. */
-static void fia_merge_finish_row_(const fia_codec *codec, const fia_finish *f, const float *o, float lse, int64_t head, int n, char *dst,
-                                  const fia_view *view) {
-    const float sink = f->sinks ? fia_value_(f->sinks_dtype, (const char *)f->sinks + head * fia_float_bytes_(f->sinks_dtype)) : -FIA_INF_;
+static void fia_merge_finish_row_(const fia_codec *codec, const fia_finish *f, const float *o, float lse, int64_t head,
+                                  int n, char *dst, const fia_view *view) {
+    const float sink =
+        f->sinks ? fia_value_(f->sinks_dtype, (const char *)f->sinks + head * fia_float_bytes_(f->sinks_dtype))
+                 : -FIA_INF_;
     const int empty = lse == -FIA_INF_ || lse == FIA_INF_;
     float x[64], mul[64], add[64], weight = 1.0f;
     int i, m;
@@ -5473,44 +5787,59 @@ static void fia_merge_finish_row_(const fia_codec *codec, const fia_finish *f, c
             fia_weigh_result_(x, weight, m);
         }
         if (f->scale.dtype != FIA_NONE)
-            fia_channel_values_(&f->scale, (const char *)f->scale_data + i * f->scale.channel_bytes, 0, (int)head, m, mul);
+            fia_channel_values_(&f->scale, (const char *)f->scale_data + i * f->scale.channel_bytes, 0, (int)head, m,
+                                mul);
         if (f->offset.dtype != FIA_NONE)
-            fia_channel_values_(&f->offset, (const char *)f->offset_data + i * f->offset.channel_bytes, 0, (int)head, m, add);
-        codec->store(dst, x, m, !empty && f->scale.dtype != FIA_NONE ? mul : NULL, !empty && f->offset.dtype != FIA_NONE ? add : NULL, view->params);
+            fia_channel_values_(&f->offset, (const char *)f->offset_data + i * f->offset.channel_bytes, 0, (int)head, m,
+                                add);
+        codec->store(dst, x, m, !empty && f->scale.dtype != FIA_NONE ? mul : NULL,
+                     !empty && f->offset.dtype != FIA_NONE ? add : NULL, view->params);
     }
 }
 
 /* Everything about a finish but its addresses. view: finish->out, completed by its codec. */
-static fia_status fia_check_finish_(const fia_context *context, const fia_merge_shape *s, const fia_finish *f, fia_view *view, const fia_codec **codec,
-                                    fia_report *report) {
+static fia_status fia_check_finish_(const fia_context *context, const fia_merge_shape *s, const fia_finish *f,
+                                    fia_view *view, const fia_codec **codec, fia_report *report) {
     const fia_view_check_ out = {"out", view, s->dim, s->sequences, s->heads, s->rows, 1, 0};
-    const fia_strides_ strides = {"out", {".sequence_bytes", ".head_bytes", ".row_bytes"}, {view->sequence_bytes, view->head_bytes, view->row_bytes}, {s->sequences, s->heads, s->rows}, 1};
+    const fia_strides_ strides = {"out",
+                                  {".sequence_bytes", ".head_bytes", ".row_bytes"},
+                                  {view->sequence_bytes, view->head_bytes, view->row_bytes},
+                                  {s->sequences, s->heads, s->rows},
+                                  1};
     const fia_scale_check_ scale = {"scale", &f->scale, 0, s->heads, 0, s->dim, 1 << FIA_PLACE_ROWS};
     const fia_scale_check_ offset = {"offset", &f->offset, 0, s->heads, 0, s->dim, 1 << FIA_PLACE_ROWS};
     fia_status status = fia_check_context_(context, report);
     if (status == FIA_OK) status = fia_check_view_(context, &out, codec, report);
     if (status != FIA_OK) return status;
-    if (fia_check_apart_(report, &strides, fia_row_bytes_(*codec, view, s->dim)) || fia_check_scale_view_(&scale, report) ||
-        fia_check_scale_view_(&offset, report) || fia_check_float_("sinks_dtype", f->sinks_dtype, report))
+    if (fia_check_apart_(report, &strides, fia_row_bytes_(*codec, view, s->dim)) ||
+        fia_check_scale_view_(&scale, report) || fia_check_scale_view_(&offset, report) ||
+        fia_check_float_("sinks_dtype", f->sinks_dtype, report))
         return FIA_ERR_ARGUMENT;
-    if (f->sinks && f->sinks_dtype == FIA_NONE) return fia_refuse_text_(report, "sinks_dtype", "none", "sinks are given, so it must be f32, f16 or bf16");
+    if (f->sinks && f->sinks_dtype == FIA_NONE)
+        return fia_refuse_text_(report, "sinks_dtype", "none", "sinks are given, so it must be f32, f16 or bf16");
     return FIA_OK;
 }
 
 /* The addresses of a finish with at least one row. */
-static fia_status fia_check_finish_places_(const fia_finish *f, const fia_codec *codec, const float *out, const float *lse, fia_report *report) {
-    if (fia_check_place_(report, "out", out, 4) || fia_check_place_(report, "lse", lse, 4) || fia_check_place_(report, "result", f->result, codec->alignment) ||
+static fia_status fia_check_finish_places_(const fia_finish *f, const fia_codec *codec, const float *out,
+                                           const float *lse, fia_report *report) {
+    if (fia_check_place_(report, "out", out, 4) || fia_check_place_(report, "lse", lse, 4) ||
+        fia_check_place_(report, "result", f->result, codec->alignment) ||
         fia_check_address_(report, "sinks", f->sinks, 1, 0, fia_float_bytes_(f->sinks_dtype)))
         return FIA_ERR_ARGUMENT;
-    if (f->scale.dtype != FIA_NONE && fia_check_place_(report, "scale_data", f->scale_data, fia_float_bytes_(f->scale.dtype))) return FIA_ERR_ARGUMENT;
-    if (f->offset.dtype != FIA_NONE && fia_check_place_(report, "offset_data", f->offset_data, fia_float_bytes_(f->offset.dtype))) return FIA_ERR_ARGUMENT;
+    if (f->scale.dtype != FIA_NONE &&
+        fia_check_place_(report, "scale_data", f->scale_data, fia_float_bytes_(f->scale.dtype)))
+        return FIA_ERR_ARGUMENT;
+    if (f->offset.dtype != FIA_NONE &&
+        fia_check_place_(report, "offset_data", f->offset_data, fia_float_bytes_(f->offset.dtype)))
+        return FIA_ERR_ARGUMENT;
     if (f->result == (const void *)out || f->result == (const void *)lse)
         return fia_refuse_text_(report, "result", "at the address of out or lse", "it shares no byte with them");
     return FIA_OK;
 }
 
-FIA_API fia_status fia_merge_finish(const fia_context *context, const fia_merge_shape *shape, const fia_finish *finish, const float *out,
-                                    const float *lse, fia_report *report) {
+FIA_API fia_status fia_merge_finish(const fia_context *context, const fia_merge_shape *shape, const fia_finish *finish,
+                                    const float *out, const float *lse, fia_report *report) {
     const fia_codec *codec;
     fia_report local;
     fia_view view;
@@ -5521,16 +5850,20 @@ FIA_API fia_status fia_merge_finish(const fia_context *context, const fia_merge_
     if (fia_check_merge_(shape, 0, report)) return FIA_ERR_ARGUMENT;
     view = finish->out;
     status = fia_check_finish_(fia_context_or_default_(context), shape, finish, &view, &codec, report);
-    if (status != FIA_OK || shape->sequences == 0 || shape->heads == 0 || shape->rows == 0) return status == FIA_OK ? fia_ok_(report) : status;
+    if (status != FIA_OK || shape->sequences == 0 || shape->heads == 0 || shape->rows == 0)
+        return status == FIA_OK ? fia_ok_(report) : status;
     if (fia_check_finish_places_(finish, codec, out, lse, report)) return FIA_ERR_ARGUMENT;
     for (b = 0; b < shape->sequences; ++b)
         for (h = 0; h < shape->heads; ++h)
             for (r = 0; r < shape->rows; ++r)
-                fia_merge_finish_row_(codec, finish,
-                                      (const float *)(const void *)((const char *)out + b * shape->sequence_bytes + h * shape->head_bytes + r * shape->row_bytes),
-                                      *(const float *)(const void *)((const char *)lse + b * shape->lse_sequence_bytes + h * shape->lse_head_bytes +
-                                                                     r * shape->lse_row_bytes),
-                                      h, shape->dim, (char *)finish->result + b * view.sequence_bytes + h * view.head_bytes + r * view.row_bytes, &view);
+                fia_merge_finish_row_(
+                    codec, finish,
+                    (const float *)(const void *)((const char *)out + b * shape->sequence_bytes +
+                                                  h * shape->head_bytes + r * shape->row_bytes),
+                    *(const float *)(const void *)((const char *)lse + b * shape->lse_sequence_bytes +
+                                                   h * shape->lse_head_bytes + r * shape->lse_row_bytes),
+                    h, shape->dim,
+                    (char *)finish->result + b * view.sequence_bytes + h * view.head_bytes + r * view.row_bytes, &view);
     return fia_ok_(report);
 }
 
@@ -5841,7 +6174,8 @@ static int fia_v2_tensor_(fia_v2_call_ *c, int i) {
     int64_t all = bytes, span = bytes;
     int axis;
     if (!fia_v2_rank_(c, i, 1, 6, "# to # axes are allowed")) return 0;
-    if (!bytes) return fia_v2_bad_dtype_(c, fia_v2_tensors_[i].name, t->dtype, "an element type of whole bytes is needed");
+    if (!bytes)
+        return fia_v2_bad_dtype_(c, fia_v2_tensors_[i].name, t->dtype, "an element type of whole bytes is needed");
     for (axis = 0; axis < t->ndim; ++axis) {
         const int64_t n = t->shape[axis];
         int64_t stride = t->stride[axis];
@@ -5851,7 +6185,9 @@ static int fia_v2_tensor_(fia_v2_call_ *c, int i) {
         stride = stride == INT64_MIN ? -1 : stride < 0 ? -stride : stride;
         span = fia_add_(span, fia_mul_(fia_mul_(stride, n - 1), bytes));
     }
-    if (all >= 0 && span >= 0 && all <= FIA_SPAN_LIMIT_ && span <= FIA_SPAN_LIMIT_ && (uint64_t)all <= SIZE_MAX / 2 && (uint64_t)span <= SIZE_MAX / 2) return 1;
+    if (all >= 0 && span >= 0 && all <= FIA_SPAN_LIMIT_ && span <= FIA_SPAN_LIMIT_ && (uint64_t)all <= SIZE_MAX / 2 &&
+        (uint64_t)span <= SIZE_MAX / 2)
+        return 1;
     return fia_v2_bad_(c, i, "too large", "it may span 2^60 bytes");
 }
 
@@ -5985,7 +6321,8 @@ static int fia_v2_read_ints_(fia_v2_call_ *c, int i, fia_ints *ints, int64_t *co
         ints->dtype = FIA_I64;
         ints->stride_bytes = (ptrdiff_t)sizeof(int64_t);
         *count = list->count;
-        if ((uintptr_t)list->data % sizeof(int64_t)) return fia_v2_bad_(c, i, "misaligned", "a list lies at a multiple of its element's bytes");
+        if ((uintptr_t)list->data % sizeof(int64_t))
+            return fia_v2_bad_(c, i, "misaligned", "a list lies at a multiple of its element's bytes");
         if (!fia_v2_need_none_(c, i, "a list or a tensor is allowed, not both")) return 0;
         return *count >= 0 || fia_v2_bad_int_(c, fia_v2_tensors_[i].name, *count, "this is its element count", 0, 0);
     }
@@ -6509,7 +6846,8 @@ static int fia_v2_check_output_(fia_v2_call_ *c, int i, const fia_tensor *made) 
     ok = fia_v2_type_(c, i, 1 << made->dtype, allowed) && fia_v2_rank_(c, i, made->ndim, made->ndim, "it has # axes");
     for (axis = 0; axis < made->ndim && ok; ++axis) {
         ok = fia_v2_axis_(c, i, axis, made->shape[axis], "query, value and input_layout give #") &&
-             (c->empty || t->shape[axis] < 2 || t->stride[axis] || fia_v2_bad_stride_(c, i, axis, "elements of outputs lie apart"));
+             (c->empty || t->shape[axis] < 2 || t->stride[axis] ||
+              fia_v2_bad_stride_(c, i, axis, "elements of outputs lie apart"));
     }
     return ok;
 }
@@ -6661,7 +6999,8 @@ static uint64_t fia_v2_mix_tensor_(uint64_t h, const fia_tensor *t) {
     h = fia_v2_mix_(h, (uint64_t)(uint32_t)t->dtype << 32 | (uint32_t)t->ndim);
     for (i = 0; i < t->ndim && i < 6; ++i) {
         h = fia_v2_mix_(h, (uint64_t)t->shape[i]);
-        h = fia_v2_mix_(h, t->shape[i] > 1 ? (uint64_t)t->stride[i] : 0); /* a stride that is never taken means nothing */
+        h = fia_v2_mix_(h,
+                        t->shape[i] > 1 ? (uint64_t)t->stride[i] : 0); /* a stride that is never taken means nothing */
     }
     return h;
 }
@@ -6696,7 +7035,8 @@ static uint64_t fia_v2_mix_attribute_(const fia_v2_args_ *a, int i) {
     case FIA_V2_ATTRIBUTES_ - 4: return fia_v2_mix_(0, (uint64_t)(uint32_t)a->return_softmax_lse);
     case FIA_V2_ATTRIBUTES_ - 3: return fia_v2_mix_(0, (uint64_t)(uint32_t)a->out_dtype);
     case FIA_V2_ATTRIBUTES_ - 2:
-        for (k = 0; a->input_layout && k < 16 && a->input_layout[k]; ++k) h = fia_v2_mix_(h, (unsigned char)a->input_layout[k]);
+        for (k = 0; a->input_layout && k < 16 && a->input_layout[k]; ++k)
+            h = fia_v2_mix_(h, (unsigned char)a->input_layout[k]);
         return h;
     case FIA_V2_ATTRIBUTES_ - 1:
         for (k = 0; k < FIA_V2_RESERVED_; ++k) v |= (uint64_t)(uint32_t)fia_v2_reserved_dtype_(a, k);
@@ -6718,8 +7058,10 @@ static uint64_t fia_v2_mix_argument_(const fia_problem *p, const fia_v2_call_ *c
     const int64_t listed = list ? fia_v2_list_length_(p, a) : 0;
     uint64_t h = fia_v2_has_(c, i) ? fia_v2_mix_tensor_(1, c->t[i]) : 0;
     int64_t b;
-    if (i == FIA_V2_QLENS_) h = fia_v2_mix_(h, a->actual_seq_qlen.data ? (uint64_t)a->actual_seq_qlen.count : UINT64_MAX);
-    if (i == FIA_V2_KVLENS_) h = fia_v2_mix_(h, a->actual_seq_kvlen.data ? (uint64_t)a->actual_seq_kvlen.count : UINT64_MAX);
+    if (i == FIA_V2_QLENS_)
+        h = fia_v2_mix_(h, a->actual_seq_qlen.data ? (uint64_t)a->actual_seq_qlen.count : UINT64_MAX);
+    if (i == FIA_V2_KVLENS_)
+        h = fia_v2_mix_(h, a->actual_seq_kvlen.data ? (uint64_t)a->actual_seq_kvlen.count : UINT64_MAX);
     if (i == FIA_V2_KEY_) h = fia_v2_mix_(h, (uint64_t)a->list_count);
     h = fia_v2_mix_(h, list != NULL);
     for (b = 0; b < listed; ++b) h = fia_v2_mix_tensor_(h, &list[b]);
@@ -6727,8 +7069,8 @@ static uint64_t fia_v2_mix_argument_(const fia_problem *p, const fia_v2_call_ *c
 }
 
 /* Of shapes, element types, strides, counts and attributes; out and lse stand for the outputs. each: by argument. */
-static uint64_t fia_v2_digest_(const fia_problem *p, const fia_v2_args_ *a, const fia_tensor *out, const fia_tensor *lse,
-                               uint32_t each[FIA_V2_ARGUMENTS_]) {
+static uint64_t fia_v2_digest_(const fia_problem *p, const fia_v2_args_ *a, const fia_tensor *out,
+                               const fia_tensor *lse, uint32_t each[FIA_V2_ARGUMENTS_]) {
     uint64_t h = 0, one;
     fia_v2_call_ c;
     int i;
@@ -6744,7 +7086,8 @@ static uint64_t fia_v2_digest_(const fia_problem *p, const fia_v2_args_ *a, cons
 }
 
 /* Another call than the planned one: wrong by itself, or right and in which argument different. */
-static fia_status fia_v2_refuse_change_(const fia_plan *plan, const fia_v2_args_ *args, const uint32_t *each, fia_report *report) {
+static fia_status fia_v2_refuse_change_(const fia_plan *plan, const fia_v2_args_ *args, const uint32_t *each,
+                                        fia_report *report) {
     const char *name = "args";
     fia_problem now;
     fia_v2_call_ c;
@@ -6752,8 +7095,10 @@ static fia_status fia_v2_refuse_change_(const fia_plan *plan, const fia_v2_args_
     const fia_status s = fia_v2_lower_(&c, args, &now, report);
     if (s == FIA_ERR_ARGUMENT) return s;
     for (i = FIA_V2_ARGUMENTS_ - 1; i >= 0; --i)
-        if (each[i] != plan->digests[i]) name = i < FIA_V2_TENSORS_ ? fia_v2_tensors_[i].name : fia_v2_attributes_[i - FIA_V2_TENSORS_].name;
-    return fia_refuse_text_(report, name, "not as planned", "shapes, element types, strides, counts and attributes must be the plan's");
+        if (each[i] != plan->digests[i])
+            name = i < FIA_V2_TENSORS_ ? fia_v2_tensors_[i].name : fia_v2_attributes_[i - FIA_V2_TENSORS_].name;
+    return fia_refuse_text_(report, name, "not as planned",
+                            "shapes, element types, strides, counts and attributes must be the plan's");
 }
 
 /* ---- addresses ---- */

@@ -223,9 +223,9 @@ static int errors_are_too_large(const case_stats *stats, const case_hook *hook) 
                normal ? "normal     " : "adversarial", e.n, sqrt(e.squares / e.n), e.worst);
         if (!normal || exact) printf("  naive: rms %.3g  worst %.3g", sqrt(e.naive_squares / e.n), e.naive_worst);
         printf("%s%s\n", normal ? "" : "  (shares of the estimate)",
-               bad                               ? "  TOO LARGE"
+               bad                              ? "  TOO LARGE"
                : class_->others.n < ENOUGH_ROWS ? "  (too few rows to judge)"
-                                                 : "");
+                                                : "");
         wrong |= bad;
     }
     printf("LSE     worst error on normal rows: %.3g\n", stats->lse_worst);

@@ -23,7 +23,8 @@ static void plan_of_one_row(fia_plan *plan) {
 }
 
 static void names_every_choice(void **state) {
-    static const char *const key[] = {"target: ", "lanes: ", "cpu: ", "stream kernel: ", "tile kernel: ", "codecs: ", "key form: ", "chunk base: ", "workspace: "};
+    static const char *const key[] = {"target: ", "lanes: ",    "cpu: ",        "stream kernel: ", "tile kernel: ",
+                                      "codecs: ", "key form: ", "chunk base: ", "workspace: "};
     char text[2048];
     fia_plan plan;
     size_t i, n;
@@ -91,8 +92,10 @@ static void plans_are_small_and_versions_agree(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(names_every_choice),          cmocka_unit_test(bodies_are_built_without_contraction),
-        cmocka_unit_test(tells_what_a_run_did),        cmocka_unit_test(cuts_the_text_and_returns_its_length),
+        cmocka_unit_test(names_every_choice),
+        cmocka_unit_test(bodies_are_built_without_contraction),
+        cmocka_unit_test(tells_what_a_run_did),
+        cmocka_unit_test(cuts_the_text_and_returns_its_length),
         cmocka_unit_test(plans_are_small_and_versions_agree),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

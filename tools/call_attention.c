@@ -20,9 +20,10 @@ typedef struct attention_args {
 } attention_args;
 
 #define AT(member) offsetof(attention_args, member), 0, 0
-#define TENSOR(member) {#member, FIELD_TENSOR, AT(member)}
-#define INTS(member) \
-    {#member, FIELD_INTS, offsetof(attention_args, member), offsetof(attention_args, member##_tensor), 0}
+#define TENSOR(member)                                                                                                 \
+    { #member, FIELD_TENSOR, AT(member) }
+#define INTS(member)                                                                                                   \
+    { #member, FIELD_INTS, offsetof(attention_args, member), offsetof(attention_args, member##_tensor), 0 }
 
 static const call_field fields[] = {
     {"layout", FIELD_TEXT, AT(layout)},
@@ -73,15 +74,16 @@ static call_status refuse(replay_call *call, const char *name, const char *value
     return CALL_REFUSED;
 }
 
-static call_status refuse_size(replay_call *call, const char *name, const char *what, int64_t value,
-                               int64_t allowed) {
+static call_status refuse_size(replay_call *call, const char *name, const char *what, int64_t value, int64_t allowed) {
     call->report.status = FIA_ERR_ARGUMENT;
     (void)snprintf(call->report.text, sizeof(call->report.text), "%s: %s is %lld; must be %lld", name, what,
                    (long long)value, (long long)allowed);
     return CALL_REFUSED;
 }
 
-static int is_absent(const fia_tensor *tensor) { return !tensor->data && !tensor->ndim; }
+static int is_absent(const fia_tensor *tensor) {
+    return !tensor->data && !tensor->ndim;
+}
 
 /* A size of -1 may be anything. */
 static call_status check_shape(replay_call *call, const char *name, const fia_tensor *tensor, const axes *ax,
@@ -253,8 +255,8 @@ static call_status set_key(replay_call *call, attention_args *args, const axes *
     const fia_tensor *k = &args->key;
     int paged = !is_absent(&args->block_table);
     int64_t room;
-    call_status status = check_shape(call, "key", k, ax,
-                                     (const int64_t[]){paged ? -1 : p->n_sequences, -1, -1, p->dim});
+    call_status status =
+        check_shape(call, "key", k, ax, (const int64_t[]){paged ? -1 : p->n_sequences, -1, -1, p->dim});
     if (status != CALL_OK) return status;
     room = k->shape[ax->row];
     if (paged) status = set_pages(call, args, ax, &room);
@@ -417,9 +419,18 @@ static call_status lower(replay_call *call, attention_args *args) {
 /* The library names fields of the problem; the file knows the tensors that they came from. */
 static call_status library_result(replay_call *call, fia_status status) {
     static const char *const names[][2] = {
-        {"n_sequences", "query"},      {"max_q_len", "query"}, {"total_q", "query"}, {"n_q_heads", "query"},
-        {"dim", "query"},              {"max_kv_len", "key"},  {"total_kv", "key"},  {"n_kv_heads", "key"},
-        {"rope_dim", "query_rope"},    {"page_size", "key"},   {"n_pages", "key"},   {"out.dtype", "out_dtype"},
+        {"n_sequences", "query"},
+        {"max_q_len", "query"},
+        {"total_q", "query"},
+        {"n_q_heads", "query"},
+        {"dim", "query"},
+        {"max_kv_len", "key"},
+        {"total_kv", "key"},
+        {"n_kv_heads", "key"},
+        {"rope_dim", "query_rope"},
+        {"page_size", "key"},
+        {"n_pages", "key"},
+        {"out.dtype", "out_dtype"},
         {"table_columns", "block_table"},
     };
     fia_report old = call->report;

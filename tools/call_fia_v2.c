@@ -7,12 +7,19 @@
 typedef fia_fused_infer_attention_score_v2_args v2_args;
 
 #define AT(member) offsetof(v2_args, member), 0, 0
-#define TENSOR(member) {#member, FIELD_TENSOR, AT(member)}
-#define INT(member) {#member, FIELD_INT, AT(member)}
-#define DTYPE(member) {#member, FIELD_DTYPE, AT(member)}
-#define INTS(member) {#member, FIELD_INTS, offsetof(v2_args, member), offsetof(v2_args, member##_tensor), 0}
-#define TENSORS(member) \
-    {#member, FIELD_TENSORS, offsetof(v2_args, member), offsetof(v2_args, member##_list), offsetof(v2_args, list_count)}
+#define TENSOR(member)                                                                                                 \
+    { #member, FIELD_TENSOR, AT(member) }
+#define INT(member)                                                                                                    \
+    { #member, FIELD_INT, AT(member) }
+#define DTYPE(member)                                                                                                  \
+    { #member, FIELD_DTYPE, AT(member) }
+#define INTS(member)                                                                                                   \
+    { #member, FIELD_INTS, offsetof(v2_args, member), offsetof(v2_args, member##_tensor), 0 }
+#define TENSORS(member)                                                                                                \
+    {                                                                                                                  \
+#member, FIELD_TENSORS, offsetof(v2_args, member), offsetof(v2_args, member##_list),                           \
+            offsetof(v2_args, list_count)                                                                              \
+    }
 
 static const call_field fields[] = {
     TENSOR(query),
@@ -76,8 +83,8 @@ static call_status plan(replay_call *call) {
     if (status == CALL_OK) status = call_add_output(call, outputs[0], &args->attention_out);
     if (status == CALL_OK && args->return_softmax_lse) status = call_add_output(call, outputs[1], &args->softmax_lse);
     if (status != CALL_OK) return status;
-    status = call_result(
-        fia_fused_infer_attention_score_v2_plan(NULL, args, call->max_workers, &call->plan, &call->report));
+    status =
+        call_result(fia_fused_infer_attention_score_v2_plan(NULL, args, call->max_workers, &call->plan, &call->report));
     if (status != CALL_OK) return status;
     call->planned = 1;
     return call_make_workspace(call);

@@ -116,8 +116,10 @@ static int read_tensor(const cJSON *entry, st_tensor *tensor, reason *why) {
     if (!tensor->name) return reason_set(why, "out of memory");
     if (!cJSON_IsObject(entry)) return reason_set(why, "%s: no {dtype, shape, data_offsets}", tensor->name);
     cJSON_ArrayForEach(field, entry) {
-        int bit = !strcmp(field->string, "dtype") ? 1 : !strcmp(field->string, "shape") ? 2
-                : !strcmp(field->string, "data_offsets") ? 4 : 0;
+        int bit = !strcmp(field->string, "dtype")          ? 1
+                  : !strcmp(field->string, "shape")        ? 2
+                  : !strcmp(field->string, "data_offsets") ? 4
+                                                           : 0;
         if (!bit) return reason_set(why, "%s: unknown field \"%s\"", tensor->name, field->string);
         if (seen & bit) return reason_set(why, "%s: %s stands there twice", tensor->name, field->string);
         seen |= bit;
