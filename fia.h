@@ -25,6 +25,13 @@
  * Axes: B sequences, Hq query heads, Hkv KV heads, G = Hq / Hkv, Sq query rows, Skv keys, D key dim, Dr rope dim,
  *       Dv value dim, P page size. Query head h reads KV head h / G. Strides are bytes, named <axis>_bytes.
  *
+ * Numerics: q, K and V are widened to f32, never rounded; sums are f32, with FMA where the CPU has it; exp is within
+ *   1 ulp (1.5 without FMA); LSE is the natural log. Error of an f32 output row, |out - exact| / |exact|: rms below 2e-6
+ *   on normal data. f16 and bf16 outputs are rounded once, to nearest even. Logits and sums overflow where f32 does. NaN
+ *   and infinities that a row keeps follow IEEE; a NaN result is always the positive quiet NaN.
+ * Cost: a decode step reads K and V rows inside the bounds once per KV head: Hkv * Skv * (D + Dr + Dv) elements; every
+ *   kept (query head, row, key) takes 2 (D + Dr + Dv) flops. Of the inputs only query rows are copied.
+ *
  * Macro               default      set by      effect
  * FIA_IMPLEMENTATION  off          one file    bodies
  * FIA_STATIC          off          that file   bodies are static; no symbol leaves the file
