@@ -26,11 +26,12 @@
  *       Dv value dim, P page size. Query head h reads KV head h / G. Strides are bytes, named <axis>_bytes.
  *
  * Numerics: q, K and V are widened to f32, never rounded; sums are f32, with FMA where the CPU has it; exp is within
- *   1 ulp (1.5 without FMA); LSE is the natural log. Error of an f32 output row, |out - exact| / |exact|: rms below 2e-6
- *   on normal data. f16 and bf16 outputs are rounded once, to nearest even. Logits and sums overflow where f32 does. NaN
- *   and infinities that a row keeps follow IEEE; a NaN result is always the positive quiet NaN.
- * Cost: a decode step reads K and V rows inside the bounds once per KV head: Hkv * Skv * (D + Dr + Dv) elements; every
- *   kept (query head, row, key) takes 2 (D + Dr + Dv) flops. Of the inputs only query rows are copied.
+ *   1 ulp (1.5 without FMA); LSE is the natural log. Error of an f32 output row, |out - exact| / |exact|: rms below
+ *   2e-6 on normal data. f16 and bf16 outputs are rounded once, to nearest even. Logits and sums overflow where f32
+ *   does. NaN and infinities that a row keeps follow IEEE; a NaN result is always the positive quiet NaN.
+ * Cost: a decode step reads K and V rows inside the bounds once per KV head, in place: Hkv * Skv * (D + Dr + Dv)
+ *   elements. Prefill widens them once per few hundred query rows. Every kept (query head, row, key) takes
+ *   2 (D + Dr + Dv) flops.
  *
  * Macro               default      set by      effect
  * FIA_IMPLEMENTATION  off          one file    bodies
