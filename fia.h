@@ -10,6 +10,8 @@
  *                         #define FIA_IMPLEMENTATION
  *                         #include "fia.h"
  *                     compiled for the CPU (-O2 -march=native -ffp-contract=off), SIMDe on the include path, -lm.
+ *                     Contraction joins products and sums where the compiler likes, one way here and another there:
+ *                     without the flag equal bits (over workers, pages, batches) are not promised.
  *   3. private copy   #define FIA_STATIC before the two lines above: every function is static.
  *
  * Two doors
@@ -61,6 +63,9 @@
 #define FIA_VERSION_PATCH 0
 #define FIA_VERSION (FIA_VERSION_MAJOR * 1000000 + FIA_VERSION_MINOR * 1000 + FIA_VERSION_PATCH)
 
+#ifdef FIA_STATIC
+#define FIA_STATIC_FROM_THE_START_
+#endif
 #ifndef FIA_API
 #ifdef FIA_STATIC
 #define FIA_API static
@@ -74,7 +79,8 @@ extern "C" {
 #endif
 
 /* ==== R2 types =============================================================================== */
-/* Every structure has an _init function; all-zero is not a default. Nothing here owns memory. */
+/* fia_problem, fia_io, contexts and operator arguments have an _init function, their defaults are not all zero; other
+ * structures are zeroed before they are filled. Nothing here owns memory. */
 
 /* ---- status, element types, tensors ---- */
 
@@ -165,8 +171,8 @@ typedef struct fia_scale_view {
 typedef struct fia_mask_view {
     fia_dtype dtype;          /**< FIA_NONE (default): absent; F32/F16/BF16, or BOOL/I8/U8 for drop_mask */
     int32_t reserved;         /**< 0 */
-    int64_t rows, keys;       /**< extent of the tensor: every query length and kv length must fit; rows: 0 with
-                                   row_bytes 0 */
+    int64_t rows, keys;       /**< extent of the tensor: the lengths of a run must fit, which phase 0 checks; rows is
+                                   not looked at where row_bytes is 0 */
     ptrdiff_t sequence_bytes; /**< 0 broadcasts */
     ptrdiff_t head_bytes;     /**< 0 broadcasts */
     ptrdiff_t row_bytes;      /**< 0 broadcasts */
@@ -218,9 +224,9 @@ typedef struct fia_problem {
     int64_t total_kv;      /**< packed keys: rows of the whole tensor; else unused */
     int32_t n_q_heads;     /**< Hq */
     int32_t n_kv_heads;    /**< Hkv; divides Hq */
-    int32_t dim;           /**< D: elements of a query and key row, >= 1 */
+    int32_t dim;           /**< D: elements of a query and key row, 1 .. 65536 */
     int32_t rope_dim;      /**< Dr: elements of a rope row; 0 (default): no rope pair */
-    int32_t value_dim;     /**< Dv: elements of a value and output row, >= 1 */
+    int32_t value_dim;     /**< Dv: elements of a value and output row, 1 .. 65536 */
     int32_t value_in_key;  /**< 1: V is the first Dv <= D elements of each key row (MLA); value view and io.value
                                 unused */
 
@@ -261,7 +267,7 @@ typedef struct fia_problem {
     fia_scale_view query_scale;               /**< per query row, FIA_PLACE_ROWS */
     fia_scale_view key_scale, key_offset;     /**< of segment 0; the rope pair has none */
     fia_scale_view value_scale, value_offset; /**< value_in_key: absent, V has the key's */
-    fia_scale_view out_scale, out_offset;     /**< multiplier and offset of an integer output, by (head, channel) */
+    fia_scale_view out_scale, out_offset;     /**< multiplier and offset of the output, by (head, channel) */
 
     int32_t exact;          /**< 1: the most exact kernel of every dtype; 0 (default): the bounds of the README */
     int32_t reserved;       /**< 0 */
@@ -275,10 +281,10 @@ typedef struct fia_ints {
     const void *data;
     fia_dtype dtype;        /**< FIA_I32 or FIA_I64 */
     int32_t broadcast;      /**< 1: one value for every sequence */
-    ptrdiff_t stride_bytes; /**< from a value to the next */
+    ptrdiff_t stride_bytes; /**< from a value to the next; 0 (default): they lie side by side */
 } fia_ints;
 
-/** All that may change from step to step. fia_io_init sets everything absent. */
+/** All that may change from step to step. */
 typedef struct fia_io {
     int64_t n_sequences;  /**< sequences of this run, 0 .. the plan's */
     const void *query, *query_rope;
@@ -291,7 +297,9 @@ typedef struct fia_io {
     void *out;              /**< may be NULL when no row is to be written; overlaps no input */
     float *lse;
     fia_ints q_lens, kv_lens;     /**< in the forms of the problem */
-    fia_ints q_offset, kv_offset; /**< global position of row 0 and key 0, may be negative; default: align, and 0 */
+    /** Global position of row 0 and of key 0, may be negative; default: align (which knows the kv length of this call
+     * alone, so shards of a KV give both), and 0. */
+    fia_ints q_offset, kv_offset;
     const int32_t *block_table;
     const void *keys_data;  /**< for an added key form */
     const void *bias, *additive_mask, *drop_mask, *mask_factor, *alibi_slopes, *sinks;
@@ -310,7 +318,8 @@ struct fia_keys;
 typedef struct fia_plan {
     uint32_t version;       /**< FIA_VERSION that made it */
     int32_t max_workers;    /**< workers that may run it at once */
-    size_t workspace_bytes; /**< what fia_job needs, any alignment */
+    size_t workspace_bytes; /**< what fia_job needs, any alignment; grows with B, Sq, Skv and max_workers, not with
+                                 masks or types of K */
     fia_problem problem;
     const struct fia_context *context;
     const struct fia_tile *tile;       /**< candidates of both families */
@@ -363,9 +372,9 @@ typedef struct fia_finish {
     const void *sinks;      /**< (heads) or NULL */
     fia_dtype sinks_dtype;
     fia_view out;           /**< dtype and strides of the result */
-    fia_scale_view scale, offset; /**< by (head, channel), for an integer result */
+    fia_scale_view scale, offset; /**< by (head, channel) */
     const void *scale_data, *offset_data;
-    void *result;           /**< by `out` */
+    void *result;           /**< by `out`; shares no byte with the merged rows */
 } fia_finish;
 
 /* ---- what a CPU and a build have ---- */
@@ -602,10 +611,10 @@ FIA_API fia_status fia_context_add(struct fia_context *context, const fia_kernel
 
 /* ---- engine door ---- */
 
-/** Every field to its default: one sequence, no modifier, dtypes f32, no strides. */
+/** Every field to its default: one sequence, no modifier, dtypes f32, no strides. Lengths and dims are 0, to be set. */
 FIA_API void fia_problem_init(fia_problem *problem);
 
-/** Everything absent. */
+/** Everything absent, one sequence. */
 FIA_API void fia_io_init(fia_io *io);
 
 /**
@@ -629,13 +638,20 @@ FIA_API void fia_plan_release(fia_plan *plan);
  */
 FIA_API fia_status fia_run(const fia_job *job, const fia_workers *workers, fia_report *report);
 
-/** The same for threads that are already running: each calls it with its number; barrier(arg) waits for all nth. nth <=
- * max_workers. */
+/**
+ * The same for threads that are already running: each calls it with its number; barrier(arg) waits for all nth.
+ * requires: nth <= the plan's max_workers, the same for all; jobs of equal content (copies will do), one workspace
+ * returns:  when out is complete, the same for all; a NULL in the job or a wrong nth comes back before any barrier
+ * threads:  every thread passes the same number of barriers; the next run on the same workspace may follow at once
+ */
 FIA_API fia_status fia_run_ith(const fia_job *job, int ith, int nth, void (*barrier)(void *arg), void *arg,
                                fia_report *report);
 
-/** Items of a phase; valid after phase 0 and a barrier (phase 0 has one item). A phase without items needs no
- * barrier. */
+/**
+ * Items of a phase, for those who hand them out themselves: about max_workers, of equal work as far as cuts can
+ * make it. Phase 0 has one; those of the others are known when it is done, 0 before that and after a refusal.
+ * threads:  a barrier after each phase; this reads the workspace, so nobody may call it when the next phase 0 begins
+ */
 FIA_API int64_t fia_phase_items(const fia_job *job, int phase);
 
 /**
@@ -646,7 +662,7 @@ FIA_API int64_t fia_phase_items(const fia_job *job, int phase);
  */
 FIA_API fia_status fia_phase_run(const fia_job *job, int phase, int64_t begin, int64_t end, int worker);
 
-/** The verdict of phase 0 with its sentence. */
+/** The verdict of phase 0 with its sentence; FIA_ERR_ARGUMENT where phase 0 was not run in this workspace. */
 FIA_API fia_status fia_job_report(const fia_job *job, fia_report *report);
 
 /**
@@ -673,50 +689,65 @@ FIA_API fia_status fia_merge_finish(const struct fia_context *context, const fia
 FIA_API fia_tensor fia_tensor_make(void *data, fia_dtype dtype, int ndim, const int64_t *shape);
 
 /**
- * npu_fused_infer_attention_score_v2. Names and defaults are torch_npu's; lists as host lists, or as int32/int64
- * tensors that are read at run time (the *_tensor fields; one of the two). Optional tensors: data == NULL and ndim == 0
- * is absent. When a plan is made tensors may have data == NULL with their ndim, dtype and shape set.
+ * npu_fused_infer_attention_score_v2. Names and defaults are torch_npu's; a number alone in a comment is the default.
+ * Length arguments are host lists, or int32/int64 tensors that are read at run time (the *_tensor fields; one of the
+ * two; changing the kind takes a new plan). Optional tensors: data == NULL and ndim == 0 is absent; scalars have shape
+ * (1). When a plan is made tensors may have data == NULL with their ndim, dtype and shape set. B sequences, N heads,
+ * S1 and S2 rows of query and key, T rows of a packed layout. Outputs share no byte with inputs.
  */
 typedef struct fia_fused_infer_attention_score_v2_args {
     fia_tensor query, key, value;                    /**< by input_layout; paged: key, value are pools */
-    const fia_tensor *key_list, *value_list;         /**< instead of key, value: one tensor per sequence */
+    /** Instead of key and value: one tensor per sequence, first axis 1, each with its own number of rows; same element
+     * type, row length and row stride. Padded layouts, no block_table, no rope; the plan is bound to all shapes. */
+    const fia_tensor *key_list, *value_list;
     int64_t list_count;
     fia_tensor query_rope, key_rope;
-    fia_tensor pse_shift;                            /**< added after the scale */
-    fia_tensor atten_mask;                           /**< bool, int8, uint8: non-zero drops */
-    fia_int_list actual_seq_qlen, actual_seq_kvlen;  /**< TND: running sums; else lengths (kv of pages: always
-                                                          lengths) */
+    fia_tensor pse_shift;                            /**< (B or 1, N, S1, S2), added after the scale */
+    /** bool, int8, uint8: non-zero drops. Modes 0 and 1: (S1, S2), (B or 1, S1, S2) or (B or 1, 1, S1, S2), with one
+     * query row also (B or 1, S2); extents may be larger; pages: S2 is columns * block_size. Modes 2 to 4: (2048, 2048)
+     * with leading ones, its content is not read. */
+    fia_tensor atten_mask;
+    /** Packed layouts (TND, NTD and their pairs): running sums, both needed. Else lengths: one element serves all
+     * sequences, elements after the B-th are not read, and with one query row actual_seq_qlen has no effect. Pages:
+     * actual_seq_kvlen is needed and always holds lengths. */
+    fia_int_list actual_seq_qlen, actual_seq_kvlen;
     fia_tensor actual_seq_qlen_tensor, actual_seq_kvlen_tensor;
     fia_tensor block_table;                          /**< int32 (B, columns) */
     fia_tensor dequant_scale_query, dequant_scale_key, dequant_offset_key, dequant_scale_value, dequant_offset_value;
     fia_tensor dequant_scale_key_rope;               /**< reserved: must be absent */
     fia_tensor quant_scale_out, quant_offset_out;
     fia_tensor quant_scale_p;                        /**< reserved: must be absent */
-    fia_tensor learnable_sink;                       /**< (Nq) */
+    fia_tensor learnable_sink;                       /**< (N) of query */
     int64_t num_query_heads;                         /**< 1 */
     int64_t num_key_value_heads;                     /**< 0: num_query_heads */
     double softmax_scale;                            /**< 1.0 */
-    int64_t pre_tokens, next_tokens;                 /**< 2147483647 both */
+    int64_t pre_tokens, next_tokens;                 /**< 2147483647 both: no bound; used by modes 0 and 4 */
     const char *input_layout;                        /**< "BSH" */
-    int64_t sparse_mode;                             /**< 0 */
-    int64_t block_size;                              /**< 0 */
+    /** 0 (default): atten_mask, and the tokens from the top left; without a mask everything is kept and tokens have no
+     * effect. 1: atten_mask alone. 2: causal from the top left. 3: causal from the bottom right. 4: band from the
+     * bottom right. 9: tree mask, not in this build. Modes 1 to 4 need atten_mask. With one query row, not packed and
+     * without rope, modes 2 to 4 and the tokens have no effect. */
+    int64_t sparse_mode;
+    int64_t block_size;                              /**< 0; keys of a page; without block_table of no effect */
     int64_t query_quant_mode, key_quant_mode, value_quant_mode; /**< 0 */
-    int64_t inner_precise;                           /**< 0 */
+    int64_t inner_precise;                           /**< 0; 0 to 3 are taken, all with f32 sums and empty rows of 0 */
     int32_t return_softmax_lse;                      /**< 0 */
     fia_dtype query_dtype, key_dtype, value_dtype, key_rope_dtype, query_rope_dtype; /**< reserved: FIA_NONE */
     fia_dtype key_shared_prefix_dtype, value_shared_prefix_dtype, dequant_scale_query_dtype, dequant_scale_key_dtype,
         dequant_scale_value_dtype, dequant_scale_key_rope_dtype; /**< reserved: FIA_NONE */
     fia_dtype out_dtype;                             /**< FIA_NONE, or FIA_I8 together with quant_scale_out */
     void *stream;                                    /**< for a backend */
-    fia_tensor attention_out, softmax_lse;           /**< outputs, contiguous or strided; softmax_lse f32, absent: not
-                                                          written */
+    fia_tensor attention_out;                        /**< output, contiguous or strided */
+    /** Output, f32 (B, N, S1, 1), packed (T, N, 1), whatever the output's layout: natural log, without the sink, +inf
+     * for a row without keys. Absent: not written; without return_softmax_lse a tensor of one element gets 0. */
+    fia_tensor softmax_lse;
 } fia_fused_infer_attention_score_v2_args;
 
 /** The operator's defaults; tensors absent. */
 FIA_API void fia_fused_infer_attention_score_v2_init(fia_fused_infer_attention_score_v2_args *args);
 
-/** Shapes of the two outputs for given inputs (contiguous, data NULL): attention_out and softmax_lse of `args` are
- * filled in. */
+/** Replaces attention_out and softmax_lse of `args` by tensors of the right shape (contiguous, data NULL; LSE absent
+ * without return_softmax_lse). The whole call is validated, so everything else must be set. */
 FIA_API fia_status fia_fused_infer_attention_score_v2_outputs(fia_fused_infer_attention_score_v2_args *args,
                                                               fia_report *report);
 
@@ -726,7 +757,8 @@ FIA_API fia_status fia_fused_infer_attention_score_v2_plan(const struct fia_cont
                                                            int max_workers, fia_plan *plan, fia_report *report);
 
 /** Lowers the addresses of a call into an io, for those who run phases themselves. Refuses shapes, dtypes, strides that
- * differ from the plan's. */
+ * differ from the plan's. The io points into args and its lists, which must outlive the run; what phase 0 then refuses
+ * is named as the engine names it; a softmax_lse that was not asked for is not touched. */
 FIA_API fia_status fia_fused_infer_attention_score_v2_io(const fia_plan *plan,
                                                          const fia_fused_infer_attention_score_v2_args *args,
                                                          fia_io *io, fia_report *report);
@@ -750,26 +782,55 @@ static inline void fia_openmp_for(void *pool, int n, fia_task task, void *task_d
 #endif
 
 #ifdef DLPACK_DLPACK_H_
-/** From and to DLPack; define DLPACK_DLPACK_H_ by including dlpack.h before fia.h. ndim up to 6, stride NULL is
- * contiguous. */
+/** Element types that DLPack has, by its codes; as numbers, since older dlpack.h lack some names. */
+typedef struct fia_dlpack_type {
+    uint8_t code, bits;
+    fia_dtype dtype;
+} fia_dlpack_type;
+
+static inline const fia_dlpack_type *fia_dlpack_find(int code, int bits, fia_dtype dtype) {
+    static const fia_dlpack_type known[] = {{0, 8, FIA_I8},   {0, 16, FIA_I16}, {0, 32, FIA_I32}, {0, 64, FIA_I64},
+                                            {1, 8, FIA_U8},   {1, 64, FIA_U64}, {2, 16, FIA_F16}, {2, 32, FIA_F32},
+                                            {2, 64, FIA_F64}, {4, 16, FIA_BF16}, {6, 8, FIA_BOOL}};
+    size_t i;
+    for (i = 0; i < sizeof(known) / sizeof(known[0]); ++i)
+        if (known[i].dtype == dtype || (known[i].code == code && known[i].bits == bits)) return &known[i];
+    return NULL;
+}
+
+/**
+ * From DLPack; include dlpack.h, which defines DLPACK_DLPACK_H_, before fia.h. ndim up to 6; strides NULL: contiguous.
+ * The element type is FIA_NONE, which every door refuses, where it has no code here or the data is not the CPU's.
+ */
 static inline fia_tensor fia_tensor_from_dlpack(const DLTensor *t) {
     fia_tensor r = fia_tensor_make((char *)t->data + t->byte_offset, FIA_NONE, 0, NULL);
+    const fia_dlpack_type *type = fia_dlpack_find(t->dtype.code, t->dtype.bits, FIA_NONE);
     int64_t step = 1;
     int i;
-    r.dtype = t->dtype.code == kDLBfloat                              ? FIA_BF16
-              : t->dtype.code == kDLFloat && t->dtype.bits == 16      ? FIA_F16
-              : t->dtype.code == kDLFloat && t->dtype.bits == 32      ? FIA_F32
-              : t->dtype.code == kDLInt && t->dtype.bits == 8         ? FIA_I8
-              : t->dtype.code == kDLInt && t->dtype.bits == 32        ? FIA_I32
-              : t->dtype.code == kDLInt && t->dtype.bits == 64        ? FIA_I64
-              : t->dtype.code == kDLUInt && t->dtype.bits == 8        ? FIA_U8
-                                                                      : FIA_NONE;
+    if (type && t->dtype.lanes == 1 && t->device.device_type == kDLCPU) r.dtype = type->dtype;
     r.ndim = t->ndim;
     for (i = t->ndim - 1; i >= 0 && t->ndim <= 6; --i) {
         r.shape[i] = t->shape[i];
         r.stride[i] = t->strides ? t->strides[i] : step;
         step *= t->shape[i];
     }
+    return r;
+}
+
+/** To DLPack: the result points into `t`, which must outlive it. bits is 0 where DLPack has no such element type. */
+static inline DLTensor fia_tensor_to_dlpack(fia_tensor *t) {
+    const fia_dlpack_type *type = t->dtype == FIA_NONE ? NULL : fia_dlpack_find(-1, -1, t->dtype);
+    DLTensor r;
+    r.data = t->data;
+    r.device.device_type = kDLCPU;
+    r.device.device_id = 0;
+    r.ndim = t->ndim;
+    r.dtype.code = type ? type->code : 0;
+    r.dtype.bits = type ? type->bits : 0;
+    r.dtype.lanes = 1;
+    r.shape = t->shape;
+    r.strides = t->stride;
+    r.byte_offset = 0;
     return r;
 }
 #endif
@@ -779,6 +840,9 @@ static inline fia_tensor fia_tensor_from_dlpack(const DLTensor *t) {
 #endif
 /* ---- end of the public part: nothing above needs SIMDe ---- */
 #endif /* FIA_H_INCLUDED */
+#if defined(FIA_STATIC) && !defined(FIA_STATIC_FROM_THE_START_)
+#error "fia.h: FIA_STATIC must be defined before the first #include of fia.h in a file"
+#endif
 
 #if defined(FIA_IMPLEMENTATION) && !defined(FIA_IMPLEMENTATION_DONE_)
 #define FIA_IMPLEMENTATION_DONE_
@@ -793,6 +857,9 @@ static inline fia_tensor fia_tensor_from_dlpack(const DLTensor *t) {
 #if defined(__FAST_MATH__) || (defined(__FINITE_MATH_ONLY__) && __FINITE_MATH_ONLY__)
 #error "fia.h: -ffast-math removes the infinities that masks are made of"
 #endif
+#if defined(__ASSOCIATIVE_MATH__)
+#error "fia.h: -fassociative-math (-funsafe-math-optimizations, -Ofast) reorders sums whose order is the result"
+#endif
 #if defined(FIA_BACKEND_H)
 #include FIA_BACKEND_H
 #endif
@@ -802,9 +869,17 @@ static inline fia_tensor fia_tensor_from_dlpack(const DLTensor *t) {
 #endif
 
 #if defined(__GNUC__)
+#ifdef __OPTIMIZE__
 #define FIA_INLINE_ static inline __attribute__((always_inline))
+#else
+#define FIA_INLINE_ static inline /* at -O0 the locals of all that is inlined would lie side by side on the stack */
+#endif
 #define FIA_NOINLINE_ __attribute__((noinline))
-#define FIA_PREFETCH_(p, level) ((level) > 1 ? __builtin_prefetch((p), 0, 2) : __builtin_prefetch((p), 0, 3))
+#define FIA_PREFETCH_(p, level) \
+    do { \
+        if ((level) > 1) __builtin_prefetch((p), 0, 2); \
+        else __builtin_prefetch((p), 0, 3); \
+    } while (0)
 #elif defined(_MSC_VER)
 #define FIA_INLINE_ static __forceinline
 #define FIA_NOINLINE_ __declspec(noinline)
@@ -1781,7 +1856,8 @@ static void fia_values_(fia_dtype dtype, float *dst, const void *p, int n) {
  * place into its own pointer. Nothing else knows how a cache is addressed. */
 
 static int64_t fia_ints_at_(const fia_ints *ints, int64_t i) {
-    const char *p = (const char *)ints->data + (ints->broadcast ? 0 : i * ints->stride_bytes);
+    const ptrdiff_t step = ints->stride_bytes ? ints->stride_bytes : ints->dtype == FIA_I64 ? 8 : 4;
+    const char *p = (const char *)ints->data + (ints->broadcast ? 0 : i * step);
     if (ints->dtype == FIA_I64) {
         int64_t v;
         memcpy(&v, p, 8);
@@ -2238,6 +2314,8 @@ static void fia_modify_scores_(const fia_row_block_ *rb, int64_t first_key, cons
  * are asked for. */
 enum { FIA_LINE_ = 64, FIA_WAY_ = 4096 /* bytes of a first cache over its ways: rows that far apart share sets */ };
 
+static const fia_prefetch fia_no_prefetch_ = {NULL, 0, 0, 1};
+
 /* ---- scores ---- */
 
 /* Dots of `keys` rows with `rows` query rows, into out[key * rows + row]; keys * rows accumulators. next: `keys` rows
@@ -2401,10 +2479,9 @@ FIA_INLINE_ fia_vf_ fia_fold_sum_(fia_vf_ x, int rows) {
     return x;
 }
 
-/* A chunk's state of one row block: m and l by row (repeated to whole vectors), o[r * value_dim]; value_sum: sum p *
- * offset. */
+/* A chunk's state of one row block: m and l by row (repeated to whole vectors). */
 typedef struct fia_stream_state_ {
-    float m[16], l[16], value_sum[16];
+    float m[16], l[16];
 } fia_stream_state_;
 
 /* p[0] becomes the sum of n vectors: i with i + n / 2, then + n / 4, ... */
@@ -2774,6 +2851,8 @@ typedef struct fia_cut_block_ {
     int32_t block, chunk;   /* partials stand in slots 0, chunk, chunk + 1, ... */
 } fia_cut_block_;
 
+#define FIA_DONE_ 0x46494131u /* tells a header from what lay in the workspace before */
+
 /* What phase 0 leaves for the other phases. */
 typedef struct fia_header_ {
     fia_report verdict;
@@ -2781,7 +2860,7 @@ typedef struct fia_header_ {
     int64_t n_units, n_cuts, n_fills, n_cut_blocks;
     int64_t n_stream, n_tile; /* sequences of each family, for explain */
     int32_t by_chunks;      /* 1: the one unit of the call is cut across all its row blocks */
-    int32_t done;
+    uint32_t done;          /* FIA_DONE_ after phase 0 */
 } fia_header_;
 
 /* Where everything lies in a workspace. One function computes it, for the size and for the binding. */
@@ -2834,6 +2913,18 @@ static size_t fia_part_(size_t *end, size_t bytes) {
     return at;
 }
 
+/* Some sequence may have so many rows per KV head that the tile family takes it. */
+static int fia_tiles_possible_(const fia_plan *plan) {
+    const fia_problem *p = &plan->problem;
+    const int64_t rows = fia_mul_(plan->keys->per_token ? 1 : p->max_q_len, fia_group_(p));
+    return p->pin_family == FIA_FAMILY_AUTO ? rows < 0 || rows > FIA_STREAM_ROWS : p->pin_family == FIA_FAMILY_TILE;
+}
+
+/* Most rows of a row block. */
+static int64_t fia_most_rows_(const fia_plan *plan) {
+    return fia_tiles_possible_(plan) ? fia_max_(plan->tile->rows, FIA_STREAM_ROWS) : FIA_STREAM_ROWS;
+}
+
 /* Most row blocks that a unit of either family has: what shares a preparation, or all that the longest query gives. */
 static int64_t fia_unit_blocks_(const fia_plan *plan) {
     const fia_problem *p = &plan->problem;
@@ -2844,7 +2935,7 @@ static int64_t fia_unit_blocks_(const fia_plan *plan) {
         tile = fia_min_(tile, rows / plan->tile->rows + 1);
     }
     if (fia_heads_together_(p, plan->keys)) stream = fia_max_(stream, p->n_kv_heads);
-    return fia_max_(stream, tile);
+    return fia_tiles_possible_(plan) ? fia_max_(stream, tile) : stream;
 }
 
 FIA_INLINE_ int fia_super_keys_(const fia_plan *plan) {
@@ -2852,7 +2943,9 @@ FIA_INLINE_ int fia_super_keys_(const fia_plan *plan) {
 }
 
 /* Keys whose row pointers are held at once. */
-FIA_INLINE_ int64_t fia_gather_keys_(const fia_plan *plan) { return fia_max_(fia_super_keys_(plan), FIA_STREAM_KEYS); }
+FIA_INLINE_ int64_t fia_gather_keys_(const fia_plan *plan) {
+    return fia_tiles_possible_(plan) ? fia_max_(fia_super_keys_(plan), FIA_STREAM_KEYS) : FIA_STREAM_KEYS;
+}
 
 typedef struct fia_gather_ {
     const fia_problem *problem;
@@ -2895,10 +2988,10 @@ FIA_INLINE_ size_t fia_stream_bytes_(const fia_problem *p) {
 
 static void fia_worker_layout_(const fia_plan *plan, fia_layout_ *at) {
     const fia_problem *p = &plan->problem;
-    const int64_t blocks = fia_unit_blocks_(plan), rows = fia_max_(plan->tile->rows, FIA_STREAM_ROWS);
+    const int64_t blocks = fia_unit_blocks_(plan), rows = fia_most_rows_(plan);
     const int64_t keys = fia_gather_keys_(plan), width = (int64_t)p->dim + p->rope_dim;
-    size_t bytes[4], end = 0;
-    plan->tile->sizes(p, bytes);
+    size_t bytes[4] = {0, 0, 0, 0}, end = 0;
+    if (fia_tiles_possible_(plan)) plan->tile->sizes(p, bytes);
     at->q_rows = fia_part_(&end, fia_bytes_(fia_max_(blocks * FIA_STREAM_ROWS, rows), width + 16, sizeof(float)));
     at->packed_bytes = fia_align_up_(bytes[0]);
     at->state_bytes = fia_align_up_(bytes[2]);
@@ -2927,7 +3020,7 @@ static void fia_layout_make_(const fia_plan *plan, fia_layout_ *at) {
     memset(at, 0, sizeof(*at));
     at->pool_blocks = plan->pool_blocks;
     at->pool_chunks = plan->pool_chunks;
-    at->partial_floats = fia_partial_floats_(fia_max_(plan->tile->rows, FIA_STREAM_ROWS), p->value_dim);
+    at->partial_floats = fia_partial_floats_(fia_most_rows_(plan), p->value_dim);
     fia_worker_layout_(plan, at);
     at->sequences = fia_part_(&end, fia_bytes_(p->n_sequences, sizeof(fia_sequence_), 1));
     at->cuts = fia_part_(&end, fia_bytes_(w, sizeof(fia_cut_), 1));
@@ -4181,7 +4274,6 @@ typedef struct fia_super_ {
 } fia_super_;
 
 static void fia_tile_block_make_(const fia_worker_ *w, fia_super_ *super, int first, int n, fia_tile_block *block) {
-    static const fia_prefetch nothing = {NULL, 0, 0, 1};
     fia_gather_ *g = super->gather;
     int k;
     memset(block, 0, sizeof(*block));
@@ -4201,7 +4293,7 @@ static void fia_tile_block_make_(const fia_worker_ *w, fia_super_ *super, int fi
     block->positions = g->positions ? g->positions + first : NULL;
     block->modify = fia_block_modify_;
     block->decode = fia_block_decode_;
-    block->next = &nothing;
+    block->next = &fia_no_prefetch_;
     super->data.first = first;
     super->data.gather = g;
     block->rows_data = &super->data;
@@ -4460,9 +4552,10 @@ static void fia_stream_scale_scores_(const fia_worker_ *w, const fia_gather_ *g,
         }
 }
 
-/* Weights -> weights times V's token scales; sums for V's offsets. Dropped keys stay 0, whatever their scale. */
+/* Weights -> weights times V's token scales; sums for V's offsets. Dropped keys stay 0, whatever their scale; kept ones
+ * are multiplied even where the weight is 0. kept: as below. */
 static void fia_stream_scale_weights_(const fia_worker_ *w, const fia_gather_ *g, fia_stream_block_ *sb, int padded,
-                                      float *weights) {
+                                      float *weights, const unsigned char *kept) {
     const fia_scales_ s = fia_scales_of_(w->problem, w->io, FIA_OF_VALUE);
     float scale[FIA_STREAM_KEYS], offset[FIA_STREAM_KEYS];
     const int n = (int)g->n;
@@ -4477,7 +4570,7 @@ static void fia_stream_scale_weights_(const fia_worker_ *w, const fia_gather_ *g
     for (j = 0; j < n; ++j)
         for (r = 0; r < padded; ++r) {
             float *x = weights + j * padded + r;
-            if (*x == 0.0f) continue;
+            if (kept && !(kept[j] >> r & 1)) continue;
             *x *= scale[j];
             if (s.offset->dtype == FIA_NONE) continue;
             sb->weight_sum[r] += *x;
@@ -4527,7 +4620,6 @@ static void fia_stream_add_values_(const fia_worker_ *w, const fia_gather_ *g, i
 /* Dots of a piece with the block's rows, times K's scales: q.k + q_rope.k_rope. */
 static void fia_stream_dots_of_(const fia_worker_ *w, const fia_gather_ *g, int k, int index, float *scores,
                                 const fia_prefetch *next) {
-    static const fia_prefetch nothing = {NULL, 0, 0, 1};
     const int width = fia_q_stride_(w->problem), n = (int)g->n << index;
     float rope[FIA_STREAM_KEYS * FIA_STREAM_ROWS];
     fia_row_room_ room;
@@ -4537,7 +4629,8 @@ static void fia_stream_dots_of_(const fia_worker_ *w, const fia_gather_ *g, int 
     fia_stream_scale_scores_(w, g, fia_stream_block_at_(w, k), 1 << index, scores);
     if (!w->problem->rope_dim) return;
     w->plan->stream_k_rope->scores[index](rope, fia_stream_q_(w, k) + w->problem->dim, width,
-                                          fia_stream_rows_(w, g, FIA_OF_ROPE, w->plan->stream_k_rope, &room), &nothing);
+                                          fia_stream_rows_(w, g, FIA_OF_ROPE, w->plan->stream_k_rope, &room),
+                                          &fia_no_prefetch_);
     for (i = 0; i < n; ++i) scores[i] += rope[i];
 }
 
@@ -4575,7 +4668,7 @@ static void fia_stream_piece_(const fia_worker_ *w, const fia_gather_ *g, int k,
             sb->weight_sum[r] *= alpha[r];
             sb->offset_sum[r] *= alpha[r];
         }
-    fia_stream_scale_weights_(w, g, sb, padded, scores);
+    fia_stream_scale_weights_(w, g, sb, padded, scores, partial ? kept : NULL);
     fia_stream_add_values_(w, g, k, padded, scores, partial ? kept : NULL, next_v);
 }
 
@@ -4633,7 +4726,6 @@ static fia_prefetch fia_prefetch_of_(const fia_gather_ *g, int which) {
  * next values. */
 static void fia_stream_walk_(fia_worker_ *w, const fia_unit_ *u, const fia_rect_ *rect, int64_t c, int64_t c_end,
                              int64_t lo, int64_t hi) {
-    static const fia_prefetch nothing = {NULL, 0, 0, 1};
     fia_walk_ walk;
     int64_t from, to;
     int k, now, next, g = 0;
@@ -4649,7 +4741,7 @@ static void fia_stream_walk_(fia_worker_ *w, const fia_unit_ *u, const fia_rect_
         for (k = rect->first; k < rect->end; ++k) fia_stream_begin_chunk_(w, k);
         while (next >= 0 && w->gather[g].first < to) {
             fia_gather_ *here = &w->gather[g], *there = &w->gather[g ^ 1];
-            fia_prefetch keys = nothing, values = nothing;
+            fia_prefetch keys = fia_no_prefetch_, values = fia_no_prefetch_;
             now = next;
             next = fia_stream_next_(w, rect, u, &walk, there);
             if (next >= 0) {
@@ -5059,7 +5151,8 @@ static fia_status fia_check_codec_(const fia_context *context, const char *name,
     *codec = fia_find_codec_(context, dtype);
     if (*codec) return FIA_OK;
     if (dtype == FIA_I8 || (dtype >= FIA_I4 && dtype <= FIA_HIF8))
-        return fia_lacks_(report, name, fia_dtype_text(dtype), "this element type needs fia_quant.h");
+        return fia_lacks_(report, name, fia_dtype_text(dtype),
+                          "this element type is not in this build yet (fia_quant.h is to bring it)");
     if (dtype >= FIA_DTYPE_USER)
         return fia_say_(report, FIA_ERR_NOT_IN_BUILD, name, NULL, dtype,
                         "no table of this context has a codec of this code", 0, 0);
@@ -5325,6 +5418,13 @@ static fia_status fia_check_key_form_(const fia_context *context, fia_plan *plan
 
 /* ---- plan ---- */
 
+/* 1 if the compiler reorders sums; a compiler that says so by a macro was refused before. */
+static int fia_reorders_(void) {
+    volatile float large = 1e30f, small = 1.0f;
+    const float a = large, b = small;
+    return (a + b) - a != 0.0f;
+}
+
 /* Windows past every position are no windows; rows of one piece have no next one; the default scale. */
 static void fia_normalise_(fia_problem *p) {
     fia_view *const view[6] = {&p->query, &p->query_rope, &p->key, &p->key_rope, &p->value, &p->out};
@@ -5356,7 +5456,7 @@ static void fia_plan_pool_(fia_plan *plan) {
 }
 
 /* Bytes from one row of a view to the next, of a row itself where rows overlap. */
-static int64_t fia_row_step_(const fia_codec *codec, const fia_view *view, int32_t elements) {
+static int64_t fia_row_pitch_(const fia_codec *codec, const fia_view *view, int32_t elements) {
     return fia_max_(view->row_bytes < 0 ? -view->row_bytes : view->row_bytes, fia_row_bytes_(codec, view, elements));
 }
 
@@ -5365,8 +5465,8 @@ static int64_t fia_row_step_(const fia_codec *codec, const fia_view *view, int32
  * sets. */
 static int fia_piece_keys_(const fia_plan *plan) {
     const fia_problem *p = &plan->problem;
-    const int64_t step = fia_row_step_(plan->codec_k, &p->key, p->dim) +
-                         fia_row_step_(plan->codec_v, p->value_in_key ? &p->key : &p->value, p->value_dim);
+    const int64_t step = fia_row_pitch_(plan->codec_k, &p->key, p->dim) +
+                         fia_row_pitch_(plan->codec_v, p->value_in_key ? &p->key : &p->value, p->value_dim);
     return fia_group_(p) >= 4 && step <= 512 ? FIA_STREAM_KEYS : FIA_STREAM_KEYS / 2;
 }
 
@@ -5403,6 +5503,7 @@ FIA_API fia_status fia_plan_make(const fia_context *context, const fia_problem *
     context = fia_context_or_default_(context);
     if (!problem) return fia_refuse_text_(report, "problem", "NULL", "must point to a problem");
     if (!plan) return fia_refuse_text_(report, "plan", "NULL", "must point to room for a plan");
+    if (fia_reorders_()) return fia_lacks_(report, "build", "-fassociative-math", "sums must keep their order");
     memset(&made, 0, sizeof(made));
     made.version = FIA_VERSION;
     made.max_workers = max_workers;
@@ -5454,20 +5555,29 @@ static fia_status fia_check_job_(const fia_job *job, fia_report *report) {
     return FIA_OK;
 }
 
+static void fia_phase_begin_(const fia_bound_job_ *b) {
+    memset(b->header, 0, sizeof(*b->header));
+    b->header->verdict.status = FIA_OK;
+    fia_phase_check_(b);
+    b->header->done = FIA_DONE_;
+}
+
+/* The verdict that lies in the workspace. */
+static fia_status fia_verdict_(const fia_bound_job_ *b, fia_report *report) {
+    if (b->header->done != FIA_DONE_)
+        return fia_refuse_text_(report, "workspace", "without a verdict", "phase 0 comes first");
+    if (report) *report = b->header->verdict;
+    return b->header->verdict.status;
+}
+
 FIA_API int64_t fia_phase_items(const fia_job *job, int phase) {
     fia_bound_job_ b;
     if (fia_check_job_(job, NULL)) return 0;
     if (phase == FIA_PHASE_CHECK) return 1;
     fia_bind_(job, &b);
-    if (b.header->verdict.status != FIA_OK) return 0;
+    if (fia_verdict_(&b, NULL) != FIA_OK) return 0;
     if (phase == FIA_PHASE_ATTEND) return b.header->n_units + b.header->n_cuts + b.header->n_fills;
     return phase == FIA_PHASE_FOLD ? b.header->n_cut_blocks : 0;
-}
-
-static void fia_phase_begin_(const fia_bound_job_ *b) {
-    memset(b->header, 0, sizeof(*b->header));
-    b->header->verdict.status = FIA_OK;
-    fia_phase_check_(b);
 }
 
 FIA_API fia_status fia_phase_run(const fia_job *job, int phase, int64_t begin, int64_t end, int worker) {
@@ -5482,7 +5592,7 @@ FIA_API fia_status fia_phase_run(const fia_job *job, int phase, int64_t begin, i
     if (phase == FIA_PHASE_CHECK && begin == end) return FIA_OK; /* another worker has the item */
     fia_bind_(job, &b);
     if (phase == FIA_PHASE_CHECK) fia_phase_begin_(&b);
-    if (phase == FIA_PHASE_CHECK || b.header->verdict.status != FIA_OK) return b.header->verdict.status;
+    if (phase == FIA_PHASE_CHECK || fia_verdict_(&b, NULL) != FIA_OK) return fia_verdict_(&b, NULL);
     if (end > fia_phase_items(job, phase)) return FIA_ERR_ARGUMENT;
     if (begin == end) return FIA_OK;
     fia_worker_bind_(&b, worker, &w);
@@ -5504,8 +5614,7 @@ FIA_API fia_status fia_job_report(const fia_job *job, fia_report *report) {
     const fia_status status = fia_check_job_(job, report);
     if (status) return status;
     fia_bind_(job, &b);
-    if (report) *report = b.header->verdict;
-    return b.header->verdict.status;
+    return fia_verdict_(&b, report);
 }
 
 /* ---- the thin forms of a run ---- */
@@ -5556,7 +5665,7 @@ FIA_API fia_status fia_run(const fia_job *job, const fia_workers *workers, fia_r
 
 FIA_API fia_status fia_run_ith(const fia_job *job, int ith, int nth, void (*barrier)(void *arg), void *arg,
                                fia_report *report) {
-    int phase;
+    int64_t folds;
     fia_status status = fia_check_job_(job, report);
     if (status) return status;
     if (nth < 1 || nth > job->plan->max_workers)
@@ -5566,11 +5675,13 @@ FIA_API fia_status fia_run_ith(const fia_job *job, int ith, int nth, void (*barr
     if (ith == 0) fia_phase_run(job, FIA_PHASE_CHECK, 0, 1, 0);
     if (nth > 1) barrier(arg);
     status = fia_job_report(job, report);
-    for (phase = FIA_PHASE_ATTEND; status == FIA_OK && phase < FIA_PHASES; ++phase) {
-        if (fia_phase_items(job, phase) == 0) continue;
-        fia_run_share_(job, phase, ith, nth);
-        if (nth > 1) barrier(arg);
-    }
+    folds = fia_phase_items(job, FIA_PHASE_FOLD);
+    if (fia_phase_items(job, FIA_PHASE_ATTEND) > 0) fia_run_share_(job, FIA_PHASE_ATTEND, ith, nth);
+    /* Also where there was nothing to do: behind the last barrier nobody reads the workspace. */
+    if (nth > 1) barrier(arg);
+    if (folds == 0) return status;
+    fia_run_share_(job, FIA_PHASE_FOLD, ith, nth);
+    if (nth > 1) barrier(arg);
     return status;
 }
 
@@ -5823,6 +5934,8 @@ static fia_status fia_check_finish_(const fia_context *context, const fia_merge_
         fia_check_scale_view_(&scale, report) || fia_check_scale_view_(&offset, report) ||
         fia_check_float_("sinks_dtype", f->sinks_dtype, report))
         return FIA_ERR_ARGUMENT;
+    if (!f->sinks && f->sinks_dtype != FIA_NONE)
+        return fia_refuse_text_(report, "sinks", "NULL", "sinks_dtype is given, so they are needed");
     if (f->sinks && f->sinks_dtype == FIA_NONE)
         return fia_refuse_text_(report, "sinks_dtype", "none", "sinks are given, so it must be f32, f16 or bf16");
     return FIA_OK;
@@ -6228,7 +6341,7 @@ static int fia_v2_check_attributes_(fia_v2_call_ *c) {
     const char *reserved = "it is reserved and must be absent";
     int i, ok;
     if (!(a->softmax_scale >= -FLT_MAX && a->softmax_scale <= FLT_MAX)) {
-        c->status = fia_refuse_text_(c->report, "softmax_scale", "not finite", "a finite float is needed");
+        c->status = fia_refuse_text_(c->report, "softmax_scale", "beyond the range of f32", "a finite float is needed");
         return 0;
     }
     c->problem->scale = (float)a->softmax_scale;
@@ -6338,6 +6451,7 @@ static int fia_v2_read_ints_(fia_v2_call_ *c, int i, fia_ints *ints, int64_t *co
     ints->data = t->data;
     ints->dtype = t->dtype;
     ints->stride_bytes = fia_v2_step_(t, 0);
+    ints->broadcast = ints->stride_bytes == 0;
     *count = t->shape[0];
     return fia_v2_type_(c, i, 1 << FIA_I64 | 1 << FIA_I32, "i64 or i32 is allowed") &&
            fia_v2_rank_(c, i, 1, 1, "# axis is needed");
@@ -6429,14 +6543,20 @@ static int fia_v2_lower_paged_(fia_v2_call_ *c, int64_t *key_dim) {
     if (!fia_v2_type_(c, FIA_V2_TABLE_, 1 << FIA_I32, "i32 is needed")) return 0;
     if (!fia_v2_rank_(c, FIA_V2_TABLE_, 2, 2, "# axes are needed")) return 0;
     if (!fia_v2_sequences_(c, FIA_V2_TABLE_, 0) || !fia_v2_last_(c, FIA_V2_TABLE_)) return 0;
-    if (c->B > 1 && t->stride[0] < t->shape[1]) return fia_v2_bad_stride_(c, FIA_V2_TABLE_, 0, "rows must lie apart");
+    if (c->B > 1 && t->stride[0] == 0) {
+        c->lacks = "block_table";
+        c->lacks_value = "one row for all sequences";
+        c->lacks_why = "not in this build yet; give each sequence its row";
+    } else if (c->B > 1 && t->stride[0] < t->shape[1]) {
+        return fia_v2_bad_stride_(c, FIA_V2_TABLE_, 0, "rows must lie apart");
+    }
     if (rows < 1) return fia_v2_bad_int_(c, "block_size", rows, "block_table needs # or more", 1, 0);
     c->n_pages = -1;
     c->S2 = fia_mul_(t->shape[1], rows);
     if (c->S2 < 0) return fia_v2_bad_int_(c, "block_size", rows, "times # columns it overflows", t->shape[1], 0);
     if (!fia_v2_lower_pool_(c, FIA_V2_KEY_, &p->key, key_dim)) return 0;
     p->keys = FIA_KEYS_PAGED;
-    p->table_columns = c->B > 1 ? t->stride[0] : t->shape[1];
+    p->table_columns = c->B > 1 && t->stride[0] ? t->stride[0] : t->shape[1];
     p->page_size = rows;
     p->n_pages = c->n_pages;
     return fia_v2_lower_pool_(c, FIA_V2_VALUE_, &p->value, &c->Dv);
@@ -6470,8 +6590,13 @@ static int fia_v2_lower_listed_(fia_v2_call_ *c, int i, int64_t b, fia_view *vie
     if (list[b].shape[c->in->row] < 2) view->row_bytes = before.row_bytes;
     view->head_bytes = before.head_bytes;
     /* Row strides of tensors with one row are unknown, 0 until the first longer one. */
-    return before.row_bytes == 0 || view->row_bytes == before.row_bytes ||
-           fia_v2_bad_stride_(c, i, c->in->row, "tensors of a list have one row stride");
+    if (before.row_bytes != 0 && view->row_bytes != before.row_bytes) {
+        c->lacks = fia_v2_tensors_[i].name;
+        c->lacks_value = "a list with several row strides";
+        c->lacks_why = "not in this build yet";
+        view->row_bytes = before.row_bytes;
+    }
+    return 1;
 }
 
 static int fia_v2_lower_lists_(fia_v2_call_ *c, int64_t *key_dim) {
@@ -6495,7 +6620,7 @@ static int fia_v2_lower_lists_(fia_v2_call_ *c, int64_t *key_dim) {
 /* Whether key and value are tensors or lists; of lists the first tensors stand for all. */
 static int fia_v2_find_kv_(fia_v2_call_ *c) {
     const char *both = "a tensor or a list is allowed, not both";
-    const char *length = "this is list_count, # are needed: a tensor for every sequence of query";
+    const char *length = "# are needed: a tensor for every sequence of query";
     const fia_v2_args_ *a = c->args;
     int64_t n;
     c->listed = a->key_list || a->value_list;
@@ -6505,7 +6630,7 @@ static int fia_v2_find_kv_(fia_v2_call_ *c) {
         if (!a->value_list) return fia_v2_bad_(c, FIA_V2_VALUE_, "absent", "key is a list, so must value be");
     }
     n = c->listed ? c->B : 0;
-    if (a->list_count != n) return fia_v2_bad_int_(c, "key", a->list_count, length, n, 0);
+    if (a->list_count != n) return fia_v2_bad_int_(c, "list_count", a->list_count, length, n, 0);
     if (n > 0) {
         c->t[FIA_V2_KEY_] = a->key_list;
         c->t[FIA_V2_VALUE_] = a->value_list;
@@ -6621,9 +6746,11 @@ static int fia_v2_lower_window_(fia_v2_call_ *c) {
     const int band = c->args->sparse_mode == 4;
     /* Mode 0 counts from row 0 and key 0, mode 4 from the last ones, where rows and keys change places. */
     const int64_t n_next = band ? c->S2 : c->S1, n_pre = band ? c->S1 : c->S2;
-    if (pre + next < 0) return fia_v2_bad_int_(c, "pre_tokens", pre, sum, next, 0);
-    if (next < 0 && n_next > 0 && -next >= n_next) return fia_v2_bad_int_(c, "next_tokens", next, most, -n_next, 0);
-    if (pre < 0 && n_pre > 0 && -pre >= n_pre) return fia_v2_bad_int_(c, "pre_tokens", pre, most, -n_pre, 0);
+    if (pre + next < 0) return fia_v2_bad_int_(c, "pre_tokens", c->args->pre_tokens, sum, next, 0);
+    if (next < 0 && n_next > 0 && -next >= n_next)
+        return fia_v2_bad_int_(c, "next_tokens", c->args->next_tokens, most, -n_next, 0);
+    if (pre < 0 && n_pre > 0 && -pre >= n_pre)
+        return fia_v2_bad_int_(c, "pre_tokens", c->args->pre_tokens, most, -n_pre, 0);
     c->problem->window_left = pre == INT32_MAX ? FIA_UNBOUNDED : pre;
     c->problem->window_right = next == INT32_MAX ? FIA_UNBOUNDED : next;
     c->problem->align = band ? FIA_ALIGN_BOTTOM_RIGHT : FIA_ALIGN_TOP_LEFT;
@@ -6779,7 +6906,7 @@ static int fia_v2_check_full_quant_(fia_v2_call_ *c) {
     }
     c->lacks = "query";
     c->lacks_value = "i8";
-    c->lacks_why = "full int8 attention needs fia_quant.h and is not in this build yet";
+    c->lacks_why = "full int8 attention is not in this build yet (fia_quant.h is to bring it)";
     return ok;
 }
 

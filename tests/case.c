@@ -213,7 +213,7 @@ static void make_ints(test_case *c, fia_ints *ints, const int64_t *values, int64
     if (one) n = n ? 1 : 0;
     ints->dtype = dtype;
     ints->broadcast = one;
-    ints->stride_bytes = stride;
+    ints->stride_bytes = stride == bytes && case_between(&c->random, 0, 1) ? 0 : stride;
     ints->data = case_memory(c, n ? (size_t)((n - 1) * stride + bytes) : 0);
     for (i = 0; i < n; ++i) oracle_encode(dtype, (double)values[i], (char *)ints->data + i * stride, 0);
 }

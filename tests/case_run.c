@@ -134,7 +134,9 @@ typedef struct ith_run {
 
 static void ith_task(void *data, int index) {
     ith_run *run = (ith_run *)data;
-    run->status[index] = fia_run_ith(run->job, index, run->nth, wait_for_all, &run->barrier, &run->report[index]);
+    int again; /* layer after layer on one workspace, without a barrier of the caller's between */
+    for (again = 0; again < 2; ++again)
+        run->status[index] = fia_run_ith(run->job, index, run->nth, wait_for_all, &run->barrier, &run->report[index]);
 }
 
 /* ---- one run ---- */

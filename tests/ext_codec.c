@@ -223,6 +223,46 @@ static void blocks_with_their_own_scale_work_in_both_families(void **state) {
     }
 }
 
+/* Key 0 takes all the weight: that of key 3 underflows, which is not the same as dropping it. */
+static void nan_in_a_scale_reaches_the_rows_that_keep_its_key(void **state) {
+    enum { KEYS = 40, D = 64 };
+    static signed char keys[KEYS][D], values[KEYS][D];
+    static float query[D], out[D], key_scale[KEYS], value_scale[KEYS], value_offset[KEYS];
+    static unsigned char drop[KEYS];
+    fia_problem p;
+    fia_report report;
+    fia_io io;
+    int i, j, what, dropped, family;
+    (void)state;
+    for (i = 0; i < D; ++i) {
+        query[i] = 1;
+        for (j = 0; j < KEYS; ++j) keys[j][i] = (signed char)(j == 0 ? 100 : j == 3 ? -100 : 0), values[j][i] = 1;
+    }
+    ext_small(&p, 1, 1, 1, KEYS, D, D);
+    p.key.dtype = p.value.dtype = FIA_I8;
+    p.key.row_bytes = p.value.row_bytes = D;
+    p.key.head_bytes = p.value.head_bytes = p.key.sequence_bytes = p.value.sequence_bytes = KEYS * D;
+    p.key_scale.dtype = p.value_scale.dtype = p.value_offset.dtype = FIA_F32;
+    p.key_scale.token_bytes = p.value_scale.token_bytes = p.value_offset.token_bytes = sizeof(float);
+    p.drop_mask.dtype = FIA_U8;
+    p.drop_mask.rows = 1;
+    p.drop_mask.keys = KEYS;
+    fia_io_init(&io);
+    io.query = query, io.key = keys, io.value = values, io.out = out, io.drop_mask = drop;
+    io.key_scale = key_scale, io.value_scale = value_scale, io.value_offset = value_offset;
+    for (what = 0; what < 3; ++what)
+        for (dropped = 0; dropped < 2; ++dropped)
+            for (family = FIA_FAMILY_STREAM; family <= FIA_FAMILY_TILE; ++family) {
+                for (j = 0; j < KEYS; ++j) key_scale[j] = 1, value_scale[j] = 0.5f, value_offset[j] = 0;
+                if (what == 2) value_offset[3] = NAN;
+                else value_scale[3] = what ? INFINITY : NAN;
+                drop[3] = (unsigned char)dropped;
+                p.pin_family = family;
+                assert_int_equal(ext_run(&context, &p, &io, &report), FIA_OK);
+                for (i = 0; i < D; ++i) assert_true(dropped ? out[i] == 0.5f : isnan(out[i]) != 0);
+            }
+}
+
 static void records_of_codes_rope_and_scales_serve_keys_and_values(void **state) {
     enum { KEYS = 50, CODES = 32, ROPE = 8, TILE = 16, BYTES = CODES + 2 * ROPE + 4 * (CODES / TILE) };
     static float aligned[KEYS * BYTES / 4], wide[KEYS * (CODES + ROPE)], values[KEYS * CODES];
@@ -412,6 +452,7 @@ int main(int argc, char **argv) {
         cmocka_unit_test(a_build_without_the_codec_says_so),
         cmocka_unit_test(a_row_that_breaks_a_granule_is_refused),
         cmocka_unit_test(blocks_with_their_own_scale_work_in_both_families),
+        cmocka_unit_test(nan_in_a_scale_reaches_the_rows_that_keep_its_key),
         cmocka_unit_test(records_of_codes_rope_and_scales_serve_keys_and_values),
         cmocka_unit_test(int8_output_of_a_row_that_keeps_nothing_is_0),
     };

@@ -169,7 +169,8 @@ double oracle_half_ulp(fia_dtype dtype, double x) {
 /* ---- sequences and bounds ---- */
 
 static int64_t int_at(const fia_ints *ints, int64_t index) {
-    const char *at = (const char *)ints->data + (ints->broadcast ? 0 : index * ints->stride_bytes);
+    const ptrdiff_t step = ints->stride_bytes ? ints->stride_bytes : ints->dtype == FIA_I32 ? 4 : 8;
+    const char *at = (const char *)ints->data + (ints->broadcast ? 0 : index * step);
     if (ints->dtype == FIA_I32) return (int64_t)oracle_decode(FIA_I32, at, 0);
     return (int64_t)oracle_decode(FIA_I64, at, 0);
 }

@@ -66,7 +66,8 @@ static fia_ints *array_of(fia_io *io, int a) {
 }
 
 static int64_t read_int(const fia_ints *ints, int64_t i) {
-    const char *at = (const char *)ints->data + (ints->broadcast ? 0 : i * ints->stride_bytes);
+    const ptrdiff_t step = ints->stride_bytes ? ints->stride_bytes : ints->dtype == FIA_I64 ? 8 : 4;
+    const char *at = (const char *)ints->data + (ints->broadcast ? 0 : i * step);
     int64_t wide;
     int32_t narrow;
     memcpy(&wide, at, sizeof(wide));
@@ -1406,6 +1407,28 @@ static void expect_bad_job(const fia_job *job, const char *names) {
     check_outputs_untouched();
 }
 
+/* Bytes that no phase 0 wrote are not taken for a verdict. */
+static void a_workspace_without_a_verdict_is_refused(void **state) {
+    static unsigned char room[1 << 20];
+    fia_problem p;
+    fia_plan plan;
+    fia_io io;
+    fia_report report;
+    fia_job job;
+    (void)state;
+    fia_problem_init(&p);
+    p.max_q_len = p.max_kv_len = 1;
+    p.dim = p.value_dim = 1;
+    fia_io_init(&io);
+    assert_int_equal(fia_plan_make(NULL, &p, 1, &plan, &report), FIA_OK);
+    job.plan = &plan, job.io = &io, job.workspace = room, job.workspace_bytes = sizeof(room);
+    memset(room, 0x55, sizeof(room));
+    assert_int_equal(fia_job_report(&job, &report), FIA_ERR_ARGUMENT);
+    assert_non_null(strstr(report.text, "workspace"));
+    assert_int_equal(fia_phase_items(&job, FIA_PHASE_ATTEND), 0);
+    assert_int_equal(fia_phase_run(&job, FIA_PHASE_ATTEND, 0, 1, 0), FIA_ERR_ARGUMENT);
+}
+
 static void every_field_of_a_job(void **state) {
     static const size_t sizes[] = {0, 1, 63, 64};
     fia_plan plan, changed;
@@ -1714,6 +1737,7 @@ static void finish_rules(verdict *v, const fia_finish *f, const fia_merge_shape 
     if (v->wrong) return;
     view_rules(v, &out_names, &f->out, s->sequences, s->heads, s->rows, s->dim, 0);
     if (!v->n) strides_rules(v, out, count, type_bytes(f->out.dtype) * s->dim, type_bytes(f->out.dtype), strides);
+    wrong_if(v, !f->sinks && f->sinks_dtype != FIA_NONE, "sinks|sinks_dtype");
     wrong_if(v, f->sinks && f->sinks_dtype != FIA_F32 && f->sinks_dtype != FIA_F16 && f->sinks_dtype != FIA_BF16,
              "sinks|sinks_dtype");
     finish_scale_rules(v, &f->scale, s, scale);
@@ -1886,10 +1910,10 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_field_of_a_problem), cmocka_unit_test(pairs_of_fields_of_a_problem),
         cmocka_unit_test(arguments_of_plan_make),   cmocka_unit_test(every_field_of_an_io),
-        cmocka_unit_test(every_field_of_a_job),     cmocka_unit_test(every_field_of_workers),
-        cmocka_unit_test(arguments_of_a_phase),     cmocka_unit_test(every_field_of_a_merge),
-        cmocka_unit_test(every_field_of_a_finish),  cmocka_unit_test(every_field_of_a_context),
-        cmocka_unit_test(enough_was_refused)};
+        cmocka_unit_test(every_field_of_a_job),     cmocka_unit_test(a_workspace_without_a_verdict_is_refused),
+        cmocka_unit_test(every_field_of_workers),   cmocka_unit_test(arguments_of_a_phase),
+        cmocka_unit_test(every_field_of_a_merge),   cmocka_unit_test(every_field_of_a_finish),
+        cmocka_unit_test(every_field_of_a_context), cmocka_unit_test(enough_was_refused)};
     bad.seed = seed_of_environment();
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -648,7 +648,8 @@ static void paged_rules(call_facts *c, int64_t *key_dim) {
     bad_tensor(c, t->dtype != FIA_I32 || t->ndim != 2, TABLE);
     if (c->v->wrong) return;
     bad_tensor(c, t->shape[0] != c->sequences || !last_is_dense(t), TABLE);
-    bad_tensor(c, c->sequences > 1 && t->stride[0] < t->shape[1], TABLE);
+    bad_tensor(c, c->sequences > 1 && t->stride[0] < t->shape[1] && t->stride[0] != 0, TABLE);
+    lacks_if(c->v, c->sequences > 1 && t->stride[0] == 0, "block_table");
     wrong_if(c->v, c->a->block_size < 1, "block_size");
     if (c->v->wrong) return;
     c->keys = times(t->shape[1], c->a->block_size);
@@ -684,7 +685,7 @@ static void list_rules(call_facts *c, int64_t *key_dim) {
             bad_tensor(c, pair[k]->dtype != a->key_list[0].dtype, KEY + k);
             dims[k] = laid_rules(c, pair[k], KEY + k, c->kv_heads);
             if (c->v->wrong) return;
-            bad_tensor(c, pair[k]->shape[row] > 1 && step[k] != 0 && pair[k]->stride[row] != step[k], KEY + k);
+            lacks_if(c->v, pair[k]->shape[row] > 1 && step[k] != 0 && pair[k]->stride[row] != step[k], "key|value");
             if (pair[k]->shape[row] > 1 && step[k] == 0) step[k] = pair[k]->stride[row];
             bad_tensor(c, b > 0 && dims[k] != (k ? c->value_dim : *key_dim), KEY + k);
         }
@@ -703,7 +704,7 @@ static void kv_rules(call_facts *c) {
     bad_tensor(c, c->listed && has(a, KEY), KEY);
     bad_tensor(c, c->listed && has(a, VALUE), VALUE);
     wrong_if(c->v, c->listed && (!a->key_list || !a->value_list), a->key_list ? "value" : "key");
-    wrong_if(c->v, a->list_count != (c->listed ? c->sequences : 0), "key|list_count");
+    wrong_if(c->v, a->list_count != (c->listed ? c->sequences : 0), "list_count");
     if (c->v->wrong || (c->listed && c->sequences == 0)) return;
     if (c->listed) {
         key = &a->key_list[0];
@@ -1154,7 +1155,7 @@ static void list_fields(void) {
     n_fields = 0;
     for (i = 0; i < TENSORS; ++i) add_tensor_fields(tensors[i].name, tensors[i].name, args + tensors[i].at, of(a, i));
     add_attributes();
-    add_field("list_count", "key", args + offsetof(v2_args, list_count), INT64);
+    add_field("list_count", "list_count", args + offsetof(v2_args, list_count), INT64);
     add_field("key_list", "key", args + offsetof(v2_args, key_list), LIST_OF_TENSORS);
     add_field("value_list", "value", args + offsetof(v2_args, value_list), LIST_OF_TENSORS);
     add_field("actual_seq_qlen", "actual_seq_qlen", args + offsetof(v2_args, actual_seq_qlen), LIST_ITSELF);

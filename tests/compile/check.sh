@@ -7,6 +7,7 @@
 #   cplusplus  the same as C++11, by both
 #   static     a private copy in each of two files of one program
 #   copied     fia.h copied into an empty folder, and one line of cc
+#   refused    what must not compile: flags that reorder sums, FIA_STATIC after a first include
 #   consumer   a CMake project with this one as its subdirectory
 set -u
 here=$(cd "$(dirname "$0")" && pwd)
@@ -70,6 +71,16 @@ copied)
     rm -rf copied && mkdir copied && cp "$root/fia.h" "$here/one_line.c" "$here/static_part.c" copied && cd copied || exit 2
     try "$CC" -O2 -march=native -ffp-contract=off $simde one_line.c -lm -o one_line
     ./one_line || failed=$((failed + 1)) ;;
+refused)
+    for flag in -ffast-math -funsafe-math-optimizations -Ofast; do
+        done=$((done + 1))
+        ! "$CC" -O2 $flags $flag -march=native -c "$root/tests/body.c" -o refused.o 2>/dev/null ||
+            { failed=$((failed + 1)); echo "FAILED: $flag was taken"; }
+    done
+    done=$((done + 1))
+    printf '#include "fia.h"\n#define FIA_STATIC\n#define FIA_IMPLEMENTATION\n#include "fia.h"\n' >late.c
+    ! "$CC" $flags -march=native -c late.c -o refused.o 2>/dev/null ||
+        { failed=$((failed + 1)); echo "FAILED: a late FIA_STATIC was taken"; } ;;
 consumer)
     rm -rf consumer
     log=$(cmake -S "$here/consumer" -B consumer -DFIA_DIR="$root" -DCMAKE_C_COMPILER="$CC" 2>&1 && cmake --build consumer 2>&1 &&

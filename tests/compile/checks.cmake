@@ -4,7 +4,7 @@ set(environment "CC=${CMAKE_C_COMPILER}" "CXX=${CMAKE_CXX_COMPILER}" "SIMDE=${FI
 if(FIA_CLANG AND FIA_CLANGXX)
     list(APPEND environment "CLANG=${FIA_CLANG}" "CLANGXX=${FIA_CLANGXX}")
 endif()
-foreach(check public dialects clang cplusplus static copied consumer)
+foreach(check public dialects clang cplusplus static copied refused consumer)
     add_test(NAME compile.${check} COMMAND sh ${CMAKE_CURRENT_LIST_DIR}/check.sh ${check})
     set_tests_properties(compile.${check} PROPERTIES SKIP_RETURN_CODE 77 COST 200 TIMEOUT 3000
         ENVIRONMENT "${environment};WORK=${CMAKE_CURRENT_BINARY_DIR}/compile.${check}")
