@@ -11,14 +11,15 @@
  *                         #include "fia.h"
  *                     compiled for the CPU (-O2 -march=native -ffp-contract=off), SIMDe on the include path, -lm.
  *                     Contraction joins products and sums where the compiler likes, one way here and another there:
- *                     without the flag equal bits (over workers, pages, batches) are not promised.
+ *                     without the flag equal bits (over workers, pages, batches) are not promised. Nor are they between
+ *                     layouts: how far apart rows lie may change the length of the pieces that sums are made of.
  *   3. private copy   #define FIA_STATIC before the two lines above: every function is static.
  *
  * Two doors
  *   engine door       fia_problem -> fia_plan_make -> fia_run: strides, page tables, masks as an engine has them.
  *   operator doors    fia_fused_infer_attention_score_v2_*: the parameter names of torch_npu, tensors as arguments.
  *
- * The way of one query row, five functions in the rooms named behind them:
+ * The way of one query row, five functions in the rooms named behind them; what stands between hands the work out:
  *   fia_run (R15) -> fia_attend_item_ (R13), a share of the work, chunk by chunk
  *   -> fia_tile_step_ (R12), or fia_stream_piece_ (R13) for few rows: scores, modifiers, weights, values of a block
  *   -> fia_softmax_block_ (R12), or fia_softmax_piece_ (R11): the online softmax
@@ -406,7 +407,7 @@ typedef struct fia_codec {
     int32_t granule;        /**< a row has a multiple of so many elements */
     int32_t granule_bytes;  /**< bytes of one granule */
     int32_t alignment;      /**< of a row's address */
-    int32_t exact_in_bf16;  /**< 1: every value is a bf16 */
+    int32_t exact_in_bf16;  /**< 1: every value is a bf16, which tile kernels of bf16 pieces go by (`serves`) */
     /** Bytes of a row of so many elements; NULL: elements / granule * granule_bytes. */
     int64_t (*row_bytes)(const fia_view *view, int32_t elements);
     /** Checks and completes a view's params when a plan is made; NULL: they must be zero. A message goes to text. */
@@ -460,7 +461,7 @@ typedef struct fia_keys {
 typedef struct fia_prefetch {
     const char *const *row; /**< n pointers */
     int32_t n;
-    int32_t bytes;          /**< of each row */
+    int32_t bytes;          /**< of each row, for kernels that do not go by elements */
     int32_t level;          /**< cache to fetch into: 1; 2 where rows lie so far apart that they would share sets of the
                                  first */
 } fia_prefetch;
@@ -471,12 +472,13 @@ enum {
     FIA_STREAM_ROWS = 8   /**< most query rows of a stream kernel */
 };
 
-/** A stream kernel of one stored type. Rows are padded to R = 1, 2, 4 or 8 (index 0..3 of the tables). */
+/** A stream kernel of one stored type. Query rows are padded to R = 1, 2, 4 or 8 (index 0..3 of the tables). A piece
+ * has 1 to FIA_STREAM_KEYS rows, bounds and drops leave any number; `next` has rows of its own, or none (n = 0). */
 typedef struct fia_stream {
     const char *name;
     fia_dtype dtype;
-    /** scores[j * R + r] = q[r * q_stride ..] . key row j; room for keys->n rounded up to 16 rows of R scores, those of
-     * j >= keys->n are free */
+    /** Raw dots, scales and offsets come after: scores[j * R + r] = q[r * q_stride ..] . key row j; room for keys->n
+     * rounded up to 16 rows of R scores, those of j >= keys->n are free */
     void (*scores[4])(float *scores, const float *q, ptrdiff_t q_stride, const fia_rows *keys,
                       const fia_prefetch *next);
     /** o[r * o_stride ..] += sum over j of weights[j * R + r] * value row j, in ascending j */
@@ -547,7 +549,8 @@ typedef struct fia_tile {
     void (*fold)(const fia_problem *problem, void *into, const void *from);
 } fia_tile;
 
-/** The kernel tables of one header in one build. */
+/** The kernel tables of one header in one build. Of codecs, key forms and streams a later table wins where both serve;
+ * of tiles the highest answer of `serves`, and a later table where they are equal. */
 typedef struct fia_kernels {
     uint32_t version;       /**< FIA_VERSION */
     uint32_t plan_bytes;    /**< sizeof(fia_plan) */
@@ -576,7 +579,7 @@ enum { FIA_MAX_TABLES = 8 };
 typedef struct fia_context {
     int32_t n_tables;
     int32_t reserved;
-    const fia_kernels *table[FIA_MAX_TABLES]; /**< a later table wins where both serve */
+    const fia_kernels *table[FIA_MAX_TABLES]; /**< which one wins: see fia_kernels */
     const fia_backend *backend;               /**< NULL: none */
 } fia_context;
 
@@ -2986,6 +2989,14 @@ FIA_INLINE_ size_t fia_stream_bytes_(const fia_problem *p) {
            fia_align_up_((size_t)p->value_dim * FIA_STREAM_ROWS * sizeof(float));
 }
 
+/* Room of one gather: what fia_gather_bind_ lays out. */
+static size_t fia_gather_bytes_(const fia_plan *plan) {
+    const fia_problem *p = &plan->problem;
+    const size_t key = sizeof(fia_run_of_keys) + sizeof(int64_t) + 3 * sizeof(char *) + 4 * sizeof(float);
+    const size_t channels = (size_t)(p->dim + p->rope_dim + p->value_dim + 32);
+    return fia_align_up_((size_t)fia_gather_keys_(plan) * key + channels * sizeof(float));
+}
+
 static void fia_worker_layout_(const fia_plan *plan, fia_layout_ *at) {
     const fia_problem *p = &plan->problem;
     const int64_t blocks = fia_unit_blocks_(plan), rows = fia_most_rows_(plan);
@@ -3004,10 +3015,7 @@ static void fia_worker_layout_(const fia_plan *plan, fia_layout_ *at) {
     at->prepared = fia_part_(&end, bytes[1]);
     at->decoded = fia_part_(&end, fia_bytes_(FIA_STREAM_KEYS * 3, fia_max_(width, p->value_dim) + 16, sizeof(float)));
     at->rows = fia_part_(&end, fia_bytes_(blocks, sizeof(fia_row_block_), 1));
-    at->gather = fia_part_(
-        &end,
-        fia_bytes_(2 * keys, sizeof(fia_run_of_keys) + sizeof(int64_t) + 3 * sizeof(char *) + 4 * sizeof(float), 1) +
-            fia_bytes_(width + p->value_dim + 64, 2 * sizeof(float), 1));
+    at->gather = fia_part_(&end, 2 * fia_gather_bytes_(plan));
     at->out = fia_part_(&end, fia_bytes_(3, (int64_t)p->value_dim + 16, sizeof(float)));
     at->worker_bytes = end;
 }
@@ -4036,9 +4044,6 @@ static void fia_gather_bind_(fia_worker_ *w, fia_gather_ *g, char *at) {
 
 static void fia_worker_bind_(const fia_bound_job_ *b, int worker, fia_worker_ *w) {
     const fia_layout_ *at = &b->layout;
-    const size_t gather_bytes = (size_t)fia_gather_keys_(b->plan) * (sizeof(fia_run_of_keys) + sizeof(int64_t) +
-                                                                     3 * sizeof(char *) + 4 * sizeof(float)) +
-                                (size_t)(fia_q_stride_(b->problem) + b->problem->value_dim + 32) * sizeof(float);
     w->job = b;
     w->plan = b->plan;
     w->problem = b->problem;
@@ -4046,7 +4051,7 @@ static void fia_worker_bind_(const fia_bound_job_ *b, int worker, fia_worker_ *w
     w->base = b->base + at->workers + (size_t)worker * at->worker_bytes;
     w->blocks = (fia_row_block_ *)(void *)(w->base + at->rows);
     fia_gather_bind_(w, &w->gather[0], w->base + at->gather);
-    fia_gather_bind_(w, &w->gather[1], w->base + at->gather + ((gather_bytes + 7) & ~(size_t)7));
+    fia_gather_bind_(w, &w->gather[1], w->base + at->gather + fia_gather_bytes_(b->plan));
     w->q_rows = (float *)(void *)(w->base + at->q_rows);
     w->decoded = (float *)(void *)(w->base + at->decoded);
     w->out = (float *)(void *)(w->base + at->out);
