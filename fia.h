@@ -2925,7 +2925,7 @@ static int fia_tiles_possible_(const fia_plan *plan) {
 
 /* Most rows of a row block. */
 static int64_t fia_most_rows_(const fia_plan *plan) {
-    return fia_tiles_possible_(plan) ? fia_max_(plan->tile->rows, FIA_STREAM_ROWS) : FIA_STREAM_ROWS;
+    return fia_tiles_possible_(plan) ? fia_max_(plan->tile->rows, FIA_STREAM_ROWS) : (int64_t)FIA_STREAM_ROWS;
 }
 
 /* Most row blocks that a unit of either family has: what shares a preparation, or all that the longest query gives. */
@@ -2947,7 +2947,7 @@ FIA_INLINE_ int fia_super_keys_(const fia_plan *plan) {
 
 /* Keys whose row pointers are held at once. */
 FIA_INLINE_ int64_t fia_gather_keys_(const fia_plan *plan) {
-    return fia_tiles_possible_(plan) ? fia_max_(fia_super_keys_(plan), FIA_STREAM_KEYS) : FIA_STREAM_KEYS;
+    return fia_tiles_possible_(plan) ? fia_max_(fia_super_keys_(plan), FIA_STREAM_KEYS) : (int64_t)FIA_STREAM_KEYS;
 }
 
 typedef struct fia_gather_ {
@@ -3000,7 +3000,7 @@ static size_t fia_gather_bytes_(const fia_plan *plan) {
 static void fia_worker_layout_(const fia_plan *plan, fia_layout_ *at) {
     const fia_problem *p = &plan->problem;
     const int64_t blocks = fia_unit_blocks_(plan), rows = fia_most_rows_(plan);
-    const int64_t keys = fia_gather_keys_(plan), width = (int64_t)p->dim + p->rope_dim;
+    const int64_t width = (int64_t)p->dim + p->rope_dim;
     size_t bytes[4] = {0, 0, 0, 0}, end = 0;
     if (fia_tiles_possible_(plan)) plan->tile->sizes(p, bytes);
     at->q_rows = fia_part_(&end, fia_bytes_(fia_max_(blocks * FIA_STREAM_ROWS, rows), width + 16, sizeof(float)));
