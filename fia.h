@@ -11,8 +11,7 @@
  *                         #include "fia.h"
  *                     compiled for the CPU (-O2 -march=native -ffp-contract=off), SIMDe on the include path, -lm.
  *                     Contraction joins products and sums where the compiler likes, one way here and another there:
- *                     without the flag equal bits (over workers, pages, batches) are not promised. Nor are they between
- *                     layouts: how far apart rows lie may change the length of the pieces that sums are made of.
+ *                     without the flag equal bits (over workers, pages, batches) are not promised.
  *   3. private copy   #define FIA_STATIC before the two lines above: every function is static.
  *
  * Two doors
@@ -2498,7 +2497,7 @@ FIA_INLINE_ void fia_sum_halves_(fia_vf_ *p, const int n, const int half) {
 FIA_INLINE_ int fia_softmax_vector_(float *state_m, float *state_l, const int n, int period, int rows, float *scores,
                                     float *alpha, float factor, float floor) {
     const fia_vf_ least = fia_vf_set1_(floor), scale = fia_vf_set1_(factor), old = fia_vf_load_(state_m);
-    fia_vf_ p[FIA_STREAM_KEYS], top, m, a;
+    fia_vf_ p[16], top, m, a;
     int i;
     FIA_UNROLL_ for (i = 0; i < n; ++i) p[i] = fia_vf_mul_(fia_vf_load_(scores + i * period), scale);
     top = p[0];
@@ -2513,7 +2512,6 @@ FIA_INLINE_ int fia_softmax_vector_(float *state_m, float *state_l, const int n,
         p[i] = fia_vf_exp2_(fia_vf_sub_(fia_vf_max_(least, p[i]), top));
         fia_vf_store_(scores + i * period, p[i]);
     }
-    fia_sum_halves_(p, n, 16);
     fia_sum_halves_(p, n, 8);
     fia_sum_halves_(p, n, 4);
     fia_sum_halves_(p, n, 2);
@@ -2522,12 +2520,14 @@ FIA_INLINE_ int fia_softmax_vector_(float *state_m, float *state_l, const int n,
     return fia_vm_any_(fia_vf_lt_(old, m)) | !fia_vm_all_(fia_vf_eq_(a, a));
 }
 
-/* Scores [key][rows] of a whole piece (-inf: dropped) -> weights in place; m and l move on; alpha[r] rescales o.
- * floor: scores below it are raised to it. Returns 1 if some alpha differs from 1.
- * Sums pair key j with j + keys / 2, then + keys / 4, ..., whatever `rows` is. */
-static int fia_softmax_piece_(fia_stream_state_ *state, int keys, int rows, float *scores, float *alpha, float factor,
+enum { FIA_STREAM_STEP_ = 16 }; /* keys by which the online softmax moves on */
+
+/* Scores [key][rows] of FIA_STREAM_STEP_ keys (-inf: dropped) -> weights in place; m and l move on; alpha[r] rescales
+ * o. floor: scores below it are raised to it. Returns 1 if some alpha differs from 1.
+ * Sums pair key j with j + 8, then + 4, ..., whatever `rows` is. */
+static int fia_softmax_piece_(fia_stream_state_ *state, int rows, float *scores, float *alpha, float factor,
                               float floor) {
-    const int period = rows > FIA_LANES ? rows : FIA_LANES, n = keys * rows / period;
+    const int period = rows > FIA_LANES ? rows : FIA_LANES, n = FIA_STREAM_STEP_ * rows / period;
     int v, grew = 0;
     for (v = 0; v < period; v += FIA_LANES) {
         float *m = state->m + v, *l = state->l + v, *s = scores + v, *a = alpha + v;
@@ -2536,8 +2536,7 @@ static int fia_softmax_piece_(fia_stream_state_ *state, int keys, int rows, floa
         case 2: grew |= fia_softmax_vector_(m, l, 2, period, rows, s, a, factor, floor); break;
         case 4: grew |= fia_softmax_vector_(m, l, 4, period, rows, s, a, factor, floor); break;
         case 8: grew |= fia_softmax_vector_(m, l, 8, period, rows, s, a, factor, floor); break;
-        case 16: grew |= fia_softmax_vector_(m, l, 16, period, rows, s, a, factor, floor); break;
-        default: grew |= fia_softmax_vector_(m, l, 32, period, rows, s, a, factor, floor);
+        default: grew |= fia_softmax_vector_(m, l, 16, period, rows, s, a, factor, floor);
         }
     }
     return grew;
@@ -4560,18 +4559,17 @@ static void fia_stream_scale_scores_(const fia_worker_ *w, const fia_gather_ *g,
 /* Weights -> weights times V's token scales; sums for V's offsets. Dropped keys stay 0, whatever their scale; kept ones
  * are multiplied even where the weight is 0. kept: as below. */
 static void fia_stream_scale_weights_(const fia_worker_ *w, const fia_gather_ *g, fia_stream_block_ *sb, int padded,
-                                      float *weights, const unsigned char *kept) {
+                                      float *weights, const unsigned char *kept, int first, int n) {
     const fia_scales_ s = fia_scales_of_(w->problem, w->io, FIA_OF_VALUE);
     float scale[FIA_STREAM_KEYS], offset[FIA_STREAM_KEYS];
-    const int n = (int)g->n;
     int j, r;
     if (s.scale->dtype == FIA_NONE && s.offset->dtype == FIA_NONE) return;
     for (j = 0; j < n; ++j) {
         scale[j] = 1.0f;
         offset[j] = 0.0f;
     }
-    if (fia_per_token_(s.scale)) fia_token_values_(g, s.scale, s.scale_data, 0, n, scale);
-    if (fia_per_token_(s.offset)) fia_token_values_(g, s.offset, s.offset_data, 0, n, offset);
+    if (fia_per_token_(s.scale)) fia_token_values_(g, s.scale, s.scale_data, first, n, scale);
+    if (fia_per_token_(s.offset)) fia_token_values_(g, s.offset, s.offset_data, first, n, offset);
     for (j = 0; j < n; ++j)
         for (r = 0; r < padded; ++r) {
             float *x = weights + j * padded + r;
@@ -4583,43 +4581,60 @@ static void fia_stream_scale_weights_(const fia_worker_ *w, const fia_gather_ *g
         }
 }
 
-/* Adds the values of a piece. kept[j]: the rows that keep key j, a bit each; NULL: all do. Keys that all rows drop are
- * left out; where a row drops a key that another keeps, and V is not finite, each row adds its own keys alone: same
- * sums, same order. */
-static void fia_stream_add_values_(const fia_worker_ *w, const fia_gather_ *g, int k, int padded, const float *weights,
-                                   const unsigned char *kept, const fia_prefetch *next) {
+/* Adds the values of keys [first, first + n) of a piece. kept[j]: the rows that keep key j, a bit each; NULL: all do.
+ * Keys that all rows drop are left out; where a row drops a key that another keeps, and V is not finite, each row adds
+ * its own keys alone: same sums, same order. */
+static void fia_stream_add_values_(const fia_worker_ *w, const fia_gather_ *g, int k, int padded, float *weights,
+                                   const unsigned char *kept, int first, int n, const fia_prefetch *next) {
     const fia_stream *kernel = w->plan->stream_v;
     const char *some[FIA_STREAM_KEYS];
     fia_row_room_ room;
-    const fia_rows *all = fia_stream_rows_(w, g, FIA_OF_VALUE, kernel, &room);
-    fia_rows rows;
+    fia_rows rows = *fia_stream_rows_(w, g, FIA_OF_VALUE, kernel, &room);
+    const char *const *all = rows.row + first;
     float packed[FIA_STREAM_KEYS * FIA_STREAM_ROWS], *o = fia_stream_out_(w, k);
     const int dim = w->problem->value_dim, live = w->blocks[k].rows;
     int j, r, mixed = 0;
+    weights += first * padded;
+    kept = kept ? kept + first : NULL;
+    fia_stream_scale_weights_(w, g, fia_stream_block_at_(w, k), padded, weights, kept, first, n);
+    rows.row = all;
+    rows.n = n;
     if (!kept) {
-        kernel->accumulate[fia_rows_index_(padded)](o, dim, weights, all, next);
+        kernel->accumulate[fia_rows_index_(padded)](o, dim, weights, &rows, next);
         return;
     }
-    for (j = 0; j < all->n; ++j) mixed |= kept[j] != 0 && kept[j] != (1 << live) - 1;
-    rows = *all;
+    for (j = 0; j < n; ++j) mixed |= kept[j] != 0 && kept[j] != (1 << live) - 1;
     rows.row = some;
-    if (mixed && fia_values_nonfinite_(w, g, 0, all->n)) {
+    if (mixed && fia_values_nonfinite_(w, g, first, n)) {
         for (r = 0; r < live; ++r) {
-            for (j = 0, rows.n = 0; j < all->n; ++j)
+            for (j = 0, rows.n = 0; j < n; ++j)
                 if (kept[j] >> r & 1) {
                     packed[rows.n] = weights[j * padded + r];
-                    some[rows.n++] = all->row[j];
+                    some[rows.n++] = all[j];
                 }
             if (rows.n) kernel->accumulate[0](o + (ptrdiff_t)r * dim, dim, packed, &rows, next);
         }
         return;
     }
-    for (j = 0, rows.n = 0; j < all->n; ++j)
+    for (j = 0, rows.n = 0; j < n; ++j)
         if (kept[j]) {
             memcpy(packed + rows.n * padded, weights + j * padded, (size_t)padded * sizeof(float));
-            some[rows.n++] = all->row[j];
+            some[rows.n++] = all[j];
         }
     if (rows.n) kernel->accumulate[fia_rows_index_(padded)](o, dim, packed, &rows, next);
+}
+
+/* What was summed so far under another maximum. */
+static void fia_stream_rescale_(const fia_worker_ *w, int k, const float *alpha) {
+    fia_stream_block_ *sb = fia_stream_block_at_(w, k);
+    const int dim = w->problem->value_dim;
+    int r;
+    for (r = 0; r < w->blocks[k].rows; ++r) {
+        if (alpha[r] == 1.0f) continue;
+        fia_scale_row_(fia_stream_out_(w, k) + (ptrdiff_t)r * dim, alpha[r], dim);
+        sb->weight_sum[r] *= alpha[r];
+        sb->offset_sum[r] *= alpha[r];
+    }
 }
 
 /* Dots of a piece with the block's rows, times K's scales: q.k + q_rope.k_rope. */
@@ -4650,31 +4665,31 @@ static void fia_stream_modify_(const fia_row_block_ *rb, const fia_gather_ *g, i
 }
 
 /* One row block against one piece of keys: scores, modifiers, online softmax, values. Scores stand at the keys' slots
- * of the piece's grid, so that sums pair the same keys however bounds shorten the piece. */
+ * of the piece's grid, and the softmax moves on by FIA_STREAM_STEP_ slots however long the piece is: the same keys meet
+ * in its sums wherever bounds cut a piece, and however far apart rows lie. */
 static void fia_stream_piece_(const fia_worker_ *w, const fia_gather_ *g, int k, const fia_prefetch *next_k,
                               const fia_prefetch *next_v) {
     const fia_row_block_ *rb = w->blocks + k;
     fia_stream_block_ *sb = fia_stream_block_at_(w, k);
-    const int index = fia_rows_index_(rb->rows), padded = 1 << index, n = (int)g->n, dim = w->problem->value_dim;
-    const int keys = w->plan->piece_keys, partial = n < keys || g->first < rb->all_lo || g->first + n > rb->all_hi;
+    const int index = fia_rows_index_(rb->rows), padded = 1 << index, n = (int)g->n, keys = w->plan->piece_keys;
+    const int partial = n < keys || g->first < rb->all_lo || g->first + n > rb->all_hi;
+    const float factor = partial ? 1.0f : rb->raw_factor, floor = partial ? -FIA_INF_ : FIA_KEPT_MIN_;
     float piece[2 * FIA_STREAM_KEYS * FIA_STREAM_ROWS], alpha[16], *scores = piece + g->slot * padded;
-    unsigned char kept[FIA_STREAM_KEYS];
-    int i, r;
+    unsigned char room[FIA_STREAM_KEYS], *kept = partial ? room : NULL;
+    int i, slot, done, added = 0;
     if (partial && fia_block_dropped_(rb, g->first, g->positions, n)) return;
     fia_stream_dots_of_(w, g, k, index, scores, next_k);
     for (i = 0; i < g->slot * padded; ++i) piece[i] = -FIA_INF_;
     for (i = (g->slot + n) * padded; i < keys * padded; ++i) piece[i] = -FIA_INF_;
     if (partial) fia_stream_modify_(rb, g, padded, scores, kept);
-    if (fia_softmax_piece_(&sb->state, keys, padded, piece, alpha, partial ? 1.0f : rb->raw_factor,
-                           partial ? -FIA_INF_ : FIA_KEPT_MIN_))
-        for (r = 0; r < rb->rows; ++r) {
-            if (alpha[r] == 1.0f) continue;
-            fia_scale_row_(fia_stream_out_(w, k) + (ptrdiff_t)r * dim, alpha[r], dim);
-            sb->weight_sum[r] *= alpha[r];
-            sb->offset_sum[r] *= alpha[r];
-        }
-    fia_stream_scale_weights_(w, g, sb, padded, scores, partial ? kept : NULL);
-    fia_stream_add_values_(w, g, k, padded, scores, partial ? kept : NULL, next_v);
+    for (slot = 0; slot < keys; slot += FIA_STREAM_STEP_) {
+        if (!fia_softmax_piece_(&sb->state, padded, piece + slot * padded, alpha, factor, floor)) continue;
+        done = (int)fia_max_(0, fia_min_(slot - g->slot, n)); /* keys whose weights are of the old maximum */
+        if (done > added) fia_stream_add_values_(w, g, k, padded, scores, kept, added, done - added, &fia_no_prefetch_);
+        added = (int)fia_max_(added, done);
+        fia_stream_rescale_(w, k, alpha);
+    }
+    if (n > added) fia_stream_add_values_(w, g, k, padded, scores, kept, added, n - added, next_v);
 }
 
 /* Chunk state of a row block -> partial, with V's channel scales and offsets. */

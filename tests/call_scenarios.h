@@ -158,6 +158,16 @@ static inline void scenario_prefill_rope(call_spec *s) {
     s->causal = 1;
 }
 
+/* Rows of keys lie close head-major and far apart token-major, on either side of where pieces change their length. */
+static inline void scenario_decode_wide_group(call_spec *s) {
+    scenario_heads(s, 4, 5, 40, 40);
+    scenario_dtypes(s, FIA_F16, FIA_F16, FIA_F16, FIA_F32);
+    scenario_sequence(s, 1, 333, 3, 0);
+    scenario_sequence(s, 1, 50, 0, 0);
+    s->causal = 1;
+    s->sinks = FIA_F32;
+}
+
 static inline void scenario_both_families(call_spec *s) {
     scenario_heads(s, 2, 2, 24, 24);
     scenario_dtypes(s, FIA_F32, FIA_BF16, FIA_F32, FIA_F32);
@@ -169,7 +179,7 @@ static inline void scenario_both_families(call_spec *s) {
     s->causal = 1;
 }
 
-enum { SCENARIOS = 14 };
+enum { SCENARIOS = 15 };
 
 static inline const char *scenario_name(int k) {
     static const char *const name[SCENARIOS] = {
@@ -187,6 +197,7 @@ static inline const char *scenario_name(int k) {
         "prefill over more than 32 chunks with a mask",
         "prefill with rope, values in keys",
         "both families in a batch",
+        "decode of a wide group",
     };
     return name[k];
 }
@@ -198,7 +209,7 @@ static inline void scenario_spec(int k, call_spec *spec) {
         scenario_decode_window_offset, scenario_decode_modifiers,      scenario_decode_rope_value_in_key,
         scenario_prefill_causal,       scenario_prefill_window_offset, scenario_prefill_wide_window,
         scenario_prefill_band,         scenario_prefill_modifiers,     scenario_prefill_mask_long,
-        scenario_prefill_rope,         scenario_both_families,
+        scenario_prefill_rope,         scenario_both_families,         scenario_decode_wide_group,
     };
     call_spec_init(spec);
     spec->n = 0;
