@@ -4585,7 +4585,7 @@ static void fia_stream_scale_weights_(const fia_worker_ *w, const fia_gather_ *g
  * Keys that all rows drop are left out; where a row drops a key that another keeps, and V is not finite, each row adds
  * its own keys alone: same sums, same order. */
 static void fia_stream_add_values_(const fia_worker_ *w, const fia_gather_ *g, int k, int padded, float *weights,
-                                   const unsigned char *kept, int first, int n, const fia_prefetch *next) {
+                                   const unsigned char *kept, int first, int n, fia_prefetch next) {
     const fia_stream *kernel = w->plan->stream_v;
     const char *some[FIA_STREAM_KEYS];
     fia_row_room_ room;
@@ -4594,13 +4594,15 @@ static void fia_stream_add_values_(const fia_worker_ *w, const fia_gather_ *g, i
     float packed[FIA_STREAM_KEYS * FIA_STREAM_ROWS], *o = fia_stream_out_(w, k);
     const int dim = w->problem->value_dim, live = w->blocks[k].rows;
     int j, r, mixed = 0;
+    if (next.n > first) next.row += first; /* each part of a piece asks for the same part of the next */
+    next.n = next.n > first ? next.n - first : 0;
     weights += first * padded;
     kept = kept ? kept + first : NULL;
     fia_stream_scale_weights_(w, g, fia_stream_block_at_(w, k), padded, weights, kept, first, n);
     rows.row = all;
     rows.n = n;
     if (!kept) {
-        kernel->accumulate[fia_rows_index_(padded)](o, dim, weights, &rows, next);
+        kernel->accumulate[fia_rows_index_(padded)](o, dim, weights, &rows, &next);
         return;
     }
     for (j = 0; j < n; ++j) mixed |= kept[j] != 0 && kept[j] != (1 << live) - 1;
@@ -4612,7 +4614,7 @@ static void fia_stream_add_values_(const fia_worker_ *w, const fia_gather_ *g, i
                     packed[rows.n] = weights[j * padded + r];
                     some[rows.n++] = all[j];
                 }
-            if (rows.n) kernel->accumulate[0](o + (ptrdiff_t)r * dim, dim, packed, &rows, next);
+            if (rows.n) kernel->accumulate[0](o + (ptrdiff_t)r * dim, dim, packed, &rows, &next);
         }
         return;
     }
@@ -4621,7 +4623,7 @@ static void fia_stream_add_values_(const fia_worker_ *w, const fia_gather_ *g, i
             memcpy(packed + rows.n * padded, weights + j * padded, (size_t)padded * sizeof(float));
             some[rows.n++] = all[j];
         }
-    if (rows.n) kernel->accumulate[fia_rows_index_(padded)](o, dim, packed, &rows, next);
+    if (rows.n) kernel->accumulate[fia_rows_index_(padded)](o, dim, packed, &rows, &next);
 }
 
 /* What was summed so far under another maximum. */
@@ -4685,11 +4687,11 @@ static void fia_stream_piece_(const fia_worker_ *w, const fia_gather_ *g, int k,
     for (slot = 0; slot < keys; slot += FIA_STREAM_STEP_) {
         if (!fia_softmax_piece_(&sb->state, padded, piece + slot * padded, alpha, factor, floor)) continue;
         done = (int)fia_max_(0, fia_min_(slot - g->slot, n)); /* keys whose weights are of the old maximum */
-        if (done > added) fia_stream_add_values_(w, g, k, padded, scores, kept, added, done - added, &fia_no_prefetch_);
+        if (done > added) fia_stream_add_values_(w, g, k, padded, scores, kept, added, done - added, *next_v);
         added = (int)fia_max_(added, done);
         fia_stream_rescale_(w, k, alpha);
     }
-    if (n > added) fia_stream_add_values_(w, g, k, padded, scores, kept, added, n - added, next_v);
+    if (n > added) fia_stream_add_values_(w, g, k, padded, scores, kept, added, n - added, *next_v);
 }
 
 /* Chunk state of a row block -> partial, with V's channel scales and offsets. */
