@@ -4581,16 +4581,13 @@ static void fia_stream_scale_weights_(const fia_worker_ *w, const fia_gather_ *g
         }
 }
 
-/* Adds the values of keys [first, first + n) of a piece. kept[j]: the rows that keep key j, a bit each; NULL: all do.
- * Keys that all rows drop are left out; where a row drops a key that another keeps, and V is not finite, each row adds
- * its own keys alone: same sums, same order. */
+/* Adds the values of keys [first, first + n) of a piece; rows: of the whole piece. kept[j]: the rows that keep key j, a
+ * bit each; NULL: all do. Keys that all rows drop are left out; where a row drops a key that another keeps, and V is not
+ * finite, each row adds its own keys alone: same sums, same order. */
 static void fia_stream_add_values_(const fia_worker_ *w, const fia_gather_ *g, int k, int padded, float *weights,
-                                   const unsigned char *kept, int first, int n, fia_prefetch next) {
+                                   const unsigned char *kept, fia_rows rows, int first, int n, fia_prefetch next) {
     const fia_stream *kernel = w->plan->stream_v;
-    const char *some[FIA_STREAM_KEYS];
-    fia_row_room_ room;
-    fia_rows rows = *fia_stream_rows_(w, g, FIA_OF_VALUE, kernel, &room);
-    const char *const *all = rows.row + first;
+    const char *some[FIA_STREAM_KEYS], *const *all = rows.row + first;
     float packed[FIA_STREAM_KEYS * FIA_STREAM_ROWS], *o = fia_stream_out_(w, k);
     const int dim = w->problem->value_dim, live = w->blocks[k].rows;
     int j, r, mixed = 0;
@@ -4677,21 +4674,24 @@ static void fia_stream_piece_(const fia_worker_ *w, const fia_gather_ *g, int k,
     const int partial = n < keys || g->first < rb->all_lo || g->first + n > rb->all_hi;
     const float factor = partial ? 1.0f : rb->raw_factor, floor = partial ? -FIA_INF_ : FIA_KEPT_MIN_;
     float piece[2 * FIA_STREAM_KEYS * FIA_STREAM_ROWS], alpha[16], *scores = piece + g->slot * padded;
-    unsigned char room[FIA_STREAM_KEYS], *kept = partial ? room : NULL;
+    unsigned char keeps[FIA_STREAM_KEYS], *kept = partial ? keeps : NULL;
+    const fia_rows *values;
+    fia_row_room_ room;
     int i, slot, done, added = 0;
     if (partial && fia_block_dropped_(rb, g->first, g->positions, n)) return;
     fia_stream_dots_of_(w, g, k, index, scores, next_k);
     for (i = 0; i < g->slot * padded; ++i) piece[i] = -FIA_INF_;
     for (i = (g->slot + n) * padded; i < keys * padded; ++i) piece[i] = -FIA_INF_;
     if (partial) fia_stream_modify_(rb, g, padded, scores, kept);
+    values = fia_stream_rows_(w, g, FIA_OF_VALUE, w->plan->stream_v, &room);
     for (slot = 0; slot < keys; slot += FIA_STREAM_STEP_) {
         if (!fia_softmax_piece_(&sb->state, padded, piece + slot * padded, alpha, factor, floor)) continue;
         done = (int)fia_max_(0, fia_min_(slot - g->slot, n)); /* keys whose weights are of the old maximum */
-        if (done > added) fia_stream_add_values_(w, g, k, padded, scores, kept, added, done - added, *next_v);
+        if (done > added) fia_stream_add_values_(w, g, k, padded, scores, kept, *values, added, done - added, *next_v);
         added = (int)fia_max_(added, done);
         fia_stream_rescale_(w, k, alpha);
     }
-    if (n > added) fia_stream_add_values_(w, g, k, padded, scores, kept, added, n - added, *next_v);
+    if (n > added) fia_stream_add_values_(w, g, k, padded, scores, kept, *values, added, n - added, *next_v);
 }
 
 /* Chunk state of a row block -> partial, with V's channel scales and offsets. */
@@ -5762,7 +5762,7 @@ static void fia_explain_run_(fia_text_ *t, const fia_job *job) {
     fia_bound_job_ b;
     int64_t i, by_rows = 0, by_chunks = 0;
     fia_bind_(job, &b);
-    if (b.header->verdict.status != FIA_OK) return;
+    if (fia_verdict_(&b, NULL) != FIA_OK) return;
     for (i = 0; i < b.header->n_cuts; ++i) {
         if (b.cuts[i].ordinal < 0) ++by_rows;
         else ++by_chunks;

@@ -1410,6 +1410,7 @@ static void expect_bad_job(const fia_job *job, const char *names) {
 /* Bytes that no phase 0 wrote are not taken for a verdict. */
 static void a_workspace_without_a_verdict_is_refused(void **state) {
     static unsigned char room[1 << 20];
+    unsigned char *begin;
     fia_problem p;
     fia_plan plan;
     fia_io io;
@@ -1421,12 +1422,16 @@ static void a_workspace_without_a_verdict_is_refused(void **state) {
     p.dim = p.value_dim = 1;
     fia_io_init(&io);
     assert_int_equal(fia_plan_make(NULL, &p, 1, &plan, &report), FIA_OK);
-    job.plan = &plan, job.io = &io, job.workspace = room, job.workspace_bytes = sizeof(room);
+    begin = room + (64 - (uintptr_t)room % 64) % 64;
+    job.plan = &plan, job.io = &io, job.workspace = begin, job.workspace_bytes = sizeof(room) - 64;
     memset(room, 0x55, sizeof(room));
     assert_int_equal(fia_job_report(&job, &report), FIA_ERR_ARGUMENT);
     assert_non_null(strstr(report.text, "workspace"));
     assert_int_equal(fia_phase_items(&job, FIA_PHASE_ATTEND), 0);
     assert_int_equal(fia_phase_run(&job, FIA_PHASE_ATTEND, 0, 1, 0), FIA_ERR_ARGUMENT);
+    memset(begin, 0, sizeof(fia_report)); /* a verdict that says FIA_OK, and counts that lead out of the workspace */
+    memset(begin + sizeof(fia_report), 0x11, sizeof(room) - 64 - sizeof(fia_report));
+    assert_int_equal(fia_explain(&plan, &job, NULL, 0), fia_explain(&plan, NULL, NULL, 0));
 }
 
 static void every_field_of_a_job(void **state) {
