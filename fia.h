@@ -159,8 +159,8 @@ enum {
 /** Scales or offsets of a tensor: (sequence, head, token, channel), any stride 0. A stored x means (x + offset) *
  * scale. At most one of token_bytes and channel_bytes is non-zero. */
 typedef struct fia_scale_view {
-    fia_dtype dtype;          /**< FIA_NONE (default): absent; else F32, F16 or BF16 */
-    int32_t place;            /**< FIA_PLACE_*: how a token finds its value */
+    fia_dtype dtype; /**< FIA_NONE (default): absent; else F32, F16 or BF16 */
+    int32_t place;   /**< FIA_PLACE_*: how a token finds its value */
     ptrdiff_t sequence_bytes;
     ptrdiff_t head_bytes;
     ptrdiff_t token_bytes;
@@ -217,51 +217,51 @@ enum {
  * Rows and keys in causal, window and ALiBi are global positions (q_offset, kv_offset of fia_io).
  */
 typedef struct fia_problem {
-    int64_t n_sequences;   /**< B: most sequences of a run */
-    int64_t max_q_len;     /**< longest query length; padded: the rows that a sequence has room for */
-    int64_t max_kv_len;    /**< longest kv length; strided and padded: the rows that a sequence has room for */
-    int64_t total_q;       /**< packed queries: rows of the whole tensor (T); else unused */
-    int64_t total_kv;      /**< packed keys: rows of the whole tensor; else unused */
-    int32_t n_q_heads;     /**< Hq */
-    int32_t n_kv_heads;    /**< Hkv; divides Hq */
-    int32_t dim;           /**< D: elements of a query and key row, 1 .. 65536 */
-    int32_t rope_dim;      /**< Dr: elements of a rope row; 0 (default): no rope pair */
-    int32_t value_dim;     /**< Dv: elements of a value and output row, 1 .. 65536 */
-    int32_t value_in_key;  /**< 1: V is the first Dv <= D elements of each key row (MLA); value view and io.value
+    int64_t n_sequences;  /**< B: most sequences of a run */
+    int64_t max_q_len;    /**< longest query length; padded: the rows that a sequence has room for */
+    int64_t max_kv_len;   /**< longest kv length; strided and padded: the rows that a sequence has room for */
+    int64_t total_q;      /**< packed queries: rows of the whole tensor (T); else unused */
+    int64_t total_kv;     /**< packed keys: rows of the whole tensor; else unused */
+    int32_t n_q_heads;    /**< Hq */
+    int32_t n_kv_heads;   /**< Hkv; divides Hq */
+    int32_t dim;          /**< D: elements of a query and key row, 1 .. 65536 */
+    int32_t rope_dim;     /**< Dr: elements of a rope row; 0 (default): no rope pair */
+    int32_t value_dim;    /**< Dv: elements of a value and output row, 1 .. 65536 */
+    int32_t value_in_key; /**< 1: V is the first Dv <= D elements of each key row (MLA); value view and io.value
                                 unused */
 
     fia_view query, query_rope, key, key_rope, value, out;
-    int32_t q_packed;      /**< 1: sequences lie one after another along the row axis of query, query_rope, out and
+    int32_t q_packed;   /**< 1: sequences lie one after another along the row axis of query, query_rope, out and
                                 lse */
-    int32_t kv_packed;     /**< 1: the same for strided keys and values */
-    int32_t q_lengths;     /**< FIA_LENGTHS_*: form of io.q_lens */
-    int32_t kv_lengths;    /**< FIA_LENGTHS_*: form of io.kv_lens */
+    int32_t kv_packed;  /**< 1: the same for strided keys and values */
+    int32_t q_lengths;  /**< FIA_LENGTHS_*: form of io.q_lens */
+    int32_t kv_lengths; /**< FIA_LENGTHS_*: form of io.kv_lens */
 
-    int32_t keys;          /**< FIA_KEYS_* or the code of an added key form */
-    int32_t pin_family;    /**< FIA_FAMILY_*; AUTO (default): by the sequence's query length, see fia_explain */
-    int64_t page_size;     /**< P: keys of a page */
-    int64_t n_pages;       /**< pages of the pool: every page id that is followed lies in [0, n_pages) */
-    int64_t table_columns; /**< columns of the block table: its row stride in elements */
+    int32_t keys;            /**< FIA_KEYS_* or the code of an added key form */
+    int32_t pin_family;      /**< FIA_FAMILY_*; AUTO (default): by the sequence's query length, see fia_explain */
+    int64_t page_size;       /**< P: keys of a page */
+    int64_t n_pages;         /**< pages of the pool: every page id that is followed lies in [0, n_pages) */
+    int64_t table_columns;   /**< columns of the block table: its row stride in elements */
     uint8_t keys_params[64]; /**< for an added key form */
 
-    float scale;           /**< NaN (default): 1 / sqrt(D + Dr) */
-    float softcap;         /**< c > 0: s = c * tanh(s / c); 0 (default): off */
-    int32_t causal;        /**< 1: keep global key <= global row */
-    int32_t align;         /**< FIA_ALIGN_* */
+    float scale;               /**< NaN (default): 1 / sqrt(D + Dr) */
+    float softcap;             /**< c > 0: s = c * tanh(s / c); 0 (default): off */
+    int32_t causal;            /**< 1: keep global key <= global row */
+    int32_t align;             /**< FIA_ALIGN_* */
     int32_t bias_before_scale; /**< 1: bias is added before the scale */
-    int64_t window_left;   /**< keep global key >= global row - window_left; may be negative; FIA_UNBOUNDED (default) */
-    int64_t window_right;  /**< keep global key <= global row + window_right; may be negative; FIA_UNBOUNDED
+    int64_t window_left;  /**< keep global key >= global row - window_left; may be negative; FIA_UNBOUNDED (default) */
+    int64_t window_right; /**< keep global key <= global row + window_right; may be negative; FIA_UNBOUNDED
                                 (default) */
-    fia_mask_view bias;          /**< added to the scores; -inf drops */
+    fia_mask_view bias;   /**< added to the scores; -inf drops */
     fia_mask_view additive_mask; /**< added last, times mask_factor[head]; a stored -inf drops whatever the factor */
     fia_mask_view drop_mask;     /**< BOOL, I8 or U8: non-zero drops */
-    fia_dtype mask_factor;  /**< dtype of io.mask_factor (Hq); FIA_NONE (default): absent, factor 1 */
-    fia_dtype alibi_slopes; /**< dtype of io.alibi_slopes (Hq); FIA_NONE (default): absent */
-    fia_dtype sinks;        /**< dtype of io.sinks (Hq); FIA_NONE (default): absent */
+    fia_dtype mask_factor;       /**< dtype of io.mask_factor (Hq); FIA_NONE (default): absent, factor 1 */
+    fia_dtype alibi_slopes;      /**< dtype of io.alibi_slopes (Hq); FIA_NONE (default): absent */
+    fia_dtype sinks;             /**< dtype of io.sinks (Hq); FIA_NONE (default): absent */
 
-    int32_t want_lse;       /**< 1: io.lse is written, f32, natural log, without the sink */
-    float lse_empty;        /**< LSE of a row that keeps no key; default -inf, the identity of fia_merge */
-    int32_t fill_padding;   /**< 1: rows past a sequence's length get 0 and lse_empty; 0 (default): left alone */
+    int32_t want_lse;     /**< 1: io.lse is written, f32, natural log, without the sink */
+    float lse_empty;      /**< LSE of a row that keeps no key; default -inf, the identity of fia_merge */
+    int32_t fill_padding; /**< 1: rows past a sequence's length get 0 and lse_empty; 0 (default): left alone */
     ptrdiff_t lse_sequence_bytes, lse_head_bytes, lse_row_bytes;
 
     fia_scale_view query_scale;               /**< per query row, FIA_PLACE_ROWS */
@@ -269,9 +269,9 @@ typedef struct fia_problem {
     fia_scale_view value_scale, value_offset; /**< value_in_key: absent, V has the key's */
     fia_scale_view out_scale, out_offset;     /**< multiplier and offset of the output, by (head, channel) */
 
-    int32_t exact;          /**< 1: the most exact kernel of every dtype; 0 (default): the bounds of the README */
-    int32_t reserved;       /**< 0 */
-    int64_t pin_chunk;      /**< keys of a chunk, a multiple of the base; 0 (default): the chunk rule */
+    int32_t exact;     /**< 1: the most exact kernel of every dtype; 0 (default): the bounds of the README */
+    int32_t reserved;  /**< 0 */
+    int64_t pin_chunk; /**< keys of a chunk, a multiple of the base; 0 (default): the chunk rule */
 } fia_problem;
 
 /* ---- plan, io, job, workers ---- */
@@ -286,25 +286,25 @@ typedef struct fia_ints {
 
 /** All that may change from step to step. */
 typedef struct fia_io {
-    int64_t n_sequences;  /**< sequences of this run, 0 .. the plan's */
+    int64_t n_sequences; /**< sequences of this run, 0 .. the plan's */
     const void *query, *query_rope;
-    const void *key, *key_rope, *value;     /**< strided: tensors; paged: pools */
+    const void *key, *key_rope, *value;                /**< strided: tensors; paged: pools */
     const void *key_list, *key_rope_list, *value_list; /**< FIA_KEYS_LIST: B base pointers, list_bytes apart */
-    ptrdiff_t list_bytes;   /**< default sizeof(void *) */
+    ptrdiff_t list_bytes;                              /**< default sizeof(void *) */
     /** FIA_KEYS_LIST: head strides in elements, where they differ by sequence */
     fia_ints key_head_strides, key_rope_head_strides, value_head_strides;
-    fia_ints kv_rows;       /**< FIA_KEYS_LIST: rows that each sequence has room for; absent: max_kv_len */
-    void *out;              /**< may be NULL when no row is to be written; overlaps no input */
+    fia_ints kv_rows; /**< FIA_KEYS_LIST: rows that each sequence has room for; absent: max_kv_len */
+    void *out;        /**< may be NULL when no row is to be written; overlaps no input */
     float *lse;
-    fia_ints q_lens, kv_lens;     /**< in the forms of the problem */
+    fia_ints q_lens, kv_lens; /**< in the forms of the problem */
     /** Global position of row 0 and of key 0, may be negative; default: align (which knows the kv length of this call
      * alone, so shards of a KV give both), and 0. */
     fia_ints q_offset, kv_offset;
     const int32_t *block_table;
-    const void *keys_data;  /**< for an added key form */
+    const void *keys_data; /**< for an added key form */
     const void *bias, *additive_mask, *drop_mask, *mask_factor, *alibi_slopes, *sinks;
     const void *query_scale, *key_scale, *key_offset, *value_scale, *value_offset, *out_scale, *out_offset;
-    void *stream;           /**< for a backend; unused on a CPU */
+    void *stream; /**< for a backend; unused on a CPU */
 } fia_io;
 
 struct fia_context;
@@ -322,18 +322,18 @@ typedef struct fia_plan {
                                  masks or types of K */
     fia_problem problem;
     const struct fia_context *context;
-    const struct fia_tile *tile;       /**< candidates of both families */
+    const struct fia_tile *tile; /**< candidates of both families */
     const struct fia_stream *stream_k, *stream_v, *stream_k_rope;
     const struct fia_codec *codec_q, *codec_q_rope, *codec_k, *codec_k_rope, *codec_v, *codec_out;
     const struct fia_keys *keys;
-    int32_t piece_keys;     /**< of the stream family */
-    int64_t chunk_base;     /**< keys */
+    int32_t piece_keys;               /**< of the stream family */
+    int64_t chunk_base;               /**< keys */
     int64_t pool_blocks, pool_chunks; /**< partials of row blocks that a run may cut between chunks */
-    uint64_t digest;        /**< operator doors: of the arguments' shapes, dtypes and strides */
-    uint32_t digests[40];   /**< of each argument, to name the one that changed */
-    int32_t op;             /**< operator door that made it; 0: engine door */
-    int32_t on_backend;     /**< 1: the backend took it */
-    void *backend_data;     /**< the backend's, freed by fia_plan_release */
+    uint64_t digest;                  /**< operator doors: of the arguments' shapes, dtypes and strides */
+    uint32_t digests[40];             /**< of each argument, to name the one that changed */
+    int32_t op;                       /**< operator door that made it; 0: engine door */
+    int32_t on_backend;               /**< 1: the backend took it */
+    void *backend_data;               /**< the backend's, freed by fia_plan_release */
 } fia_plan;
 
 /** One run: a plan, its addresses and its workspace. Runs with different workspaces may share a plan. */
@@ -369,12 +369,12 @@ typedef struct fia_merge_shape {
 
 /** What fia_merge_finish does to the merged rows. */
 typedef struct fia_finish {
-    const void *sinks;      /**< (heads) or NULL */
+    const void *sinks; /**< (heads) or NULL */
     fia_dtype sinks_dtype;
-    fia_view out;           /**< dtype and strides of the result */
+    fia_view out;                 /**< dtype and strides of the result */
     fia_scale_view scale, offset; /**< by (head, channel) */
     const void *scale_data, *offset_data;
-    void *result;           /**< by `out`; shares no byte with the merged rows */
+    void *result; /**< by `out`; shares no byte with the merged rows */
 } fia_finish;
 
 /* ---- what a CPU and a build have ---- */
@@ -396,17 +396,17 @@ typedef struct fia_rows {
     int32_t piece_elements; /**< 0: a row is one piece */
     int32_t first;          /**< slot of row 0 on the kernel's grid (bounds shorten a block from the front, too) */
     ptrdiff_t piece_bytes;
-    const void *params;     /**< the view's 64 bytes */
+    const void *params; /**< the view's 64 bytes */
 } fia_rows;
 
 /** A stored element type. Scales outside the row do not belong to it. */
 typedef struct fia_codec {
     const char *name;
     fia_dtype dtype;
-    int32_t granule;        /**< a row has a multiple of so many elements */
-    int32_t granule_bytes;  /**< bytes of one granule */
-    int32_t alignment;      /**< of a row's address */
-    int32_t exact_in_bf16;  /**< 1: every value is a bf16, which tile kernels of bf16 pieces go by (`serves`) */
+    int32_t granule;       /**< a row has a multiple of so many elements */
+    int32_t granule_bytes; /**< bytes of one granule */
+    int32_t alignment;     /**< of a row's address */
+    int32_t exact_in_bf16; /**< 1: every value is a bf16, which tile kernels of bf16 pieces go by (`serves`) */
     /** Bytes of a row of so many elements; NULL: elements / granule * granule_bytes. */
     int64_t (*row_bytes)(const fia_view *view, int32_t elements);
     /** Checks and completes a view's params when a plan is made; NULL: they must be zero. A message goes to text. */
@@ -422,12 +422,12 @@ typedef struct fia_codec {
 typedef struct fia_keys_call {
     const fia_problem *problem;
     const fia_io *io;
-    int64_t sequence;     /**< which sequence */
-    int64_t kv_len;       /**< its keys */
-    int64_t q_start, kv_start; /**< packed: its first row; else 0 */
-    int64_t token;        /**< local query row, where lists are per token; else 0 */
+    int64_t sequence;                     /**< which sequence */
+    int64_t kv_len;                       /**< its keys */
+    int64_t q_start, kv_start;            /**< packed: its first row; else 0 */
+    int64_t token;                        /**< local query row, where lists are per token; else 0 */
     int64_t position_begin, position_end; /**< local positions that bounds (length, causal, window) let some row keep */
-    int32_t kv_head;      /**< where lists are per token: the KV head */
+    int32_t kv_head;                      /**< where lists are per token: the KV head */
     int32_t reserved;
 } fia_keys_call;
 
@@ -442,7 +442,7 @@ typedef struct fia_run_of_keys {
 typedef struct fia_keys {
     const char *name;
     int32_t code;
-    int32_t per_token;    /**< 1: every query token has a list of its own, per KV head; 0: a sequence shares its keys */
+    int32_t per_token; /**< 1: every query token has a list of its own, per KV head; 0: a sequence shares its keys */
     /** Entries of every list: then keys are entries, chunks and blocks lie on entries, and `positions` says what they
      * are. NULL: a key per position. */
     int64_t (*entries)(const fia_problem *problem);
@@ -460,8 +460,8 @@ typedef struct fia_keys {
 typedef struct fia_prefetch {
     const char *const *row; /**< n pointers */
     int32_t n;
-    int32_t bytes;          /**< of each row, for kernels that do not go by elements */
-    int32_t level;          /**< cache to fetch into: 1; 2 where rows lie so far apart that they would share sets of the
+    int32_t bytes; /**< of each row, for kernels that do not go by elements */
+    int32_t level; /**< cache to fetch into: 1; 2 where rows lie so far apart that they would share sets of the
                                  first */
 } fia_prefetch;
 
@@ -492,20 +492,20 @@ enum { FIA_OF_KEY = 0, FIA_OF_ROPE = 1, FIA_OF_VALUE = 2 };
  * token (one per head or tensor is spread), those per channel are folded into q and into the output by the caller. */
 typedef struct fia_tile_block {
     const fia_problem *problem;
-    fia_rows stored[3];     /**< FIA_OF_*: the stored rows of the block's keys, in place (rope: n = 0 without a rope
+    fia_rows stored[3]; /**< FIA_OF_*: the stored rows of the block's keys, in place (rope: n = 0 without a rope
                                  pair) */
     const fia_codec *codec[3];
-    const void *prepared;   /**< step: what prepare_kv made of the super block; NULL without it */
-    int32_t offset;         /**< step: first key of the block, counted from the first key of the super block */
-    int32_t n;              /**< keys of the block */
-    int32_t rows;           /**< step: live rows of the row block */
+    const void *prepared;           /**< step: what prepare_kv made of the super block; NULL without it */
+    int32_t offset;                 /**< step: first key of the block, counted from the first key of the super block */
+    int32_t n;                      /**< keys of the block */
+    int32_t rows;                   /**< step: live rows of the row block */
     int32_t plain_begin, plain_end; /**< step: keys of the block that every row keeps; their scores are base-2 logits
                                          without modify */
-    float scale_log2;       /**< step: 1, but for kernels with raw_q */
-    int32_t nonfinite;      /**< step: 1: V of the block may hold NaN or infinity: no dropped key may be multiplied */
+    float scale_log2;               /**< step: 1, but for kernels with raw_q */
+    int32_t nonfinite; /**< step: 1: V of the block may hold NaN or infinity: no dropped key may be multiplied */
     /** n each or NULL; only if the kernel takes scales */
     const float *key_scale, *key_offset, *value_scale, *value_offset;
-    int64_t first_key;      /**< local key of key 0 (a list: entry) */
+    int64_t first_key;        /**< local key of key 0 (a list: entry) */
     const int64_t *positions; /**< of the block's keys, where they are not consecutive */
     /** Raw scores of keys [first, first + n) of the block, the first at scores[0] -> base-2 logits with every modifier
      * applied. Dropped keys get -inf. Kept ones are >= -FLT_MAX or NaN: for plain keys the kernel sees to that
@@ -514,20 +514,20 @@ typedef struct fia_tile_block {
                    ptrdiff_t key_stride);
     /** Widens stored rows [first, first + n) of FIA_OF_* to f32. */
     void (*decode)(const struct fia_tile_block *block, int which, int first, int n, float *dst, ptrdiff_t dst_stride);
-    const void *rows_data;  /**< for modify and decode */
+    const void *rows_data; /**< for modify and decode */
     const fia_prefetch *next;
 } fia_tile_block;
 
 /** A tile kernel: blocks of query rows against blocks of keys. */
 typedef struct fia_tile {
     const char *name;
-    int32_t rows;           /**< query rows of a row block, at most 64 */
-    int32_t keys;           /**< keys of a block */
-    int32_t super_keys;     /**< keys prepared at once, a multiple of keys; cut to the chunk where that is shorter */
-    int32_t chunk_base;     /**< 0: the body's FIA_CHUNK; else rounded up to a multiple of it */
-    int32_t prep_blocks;    /**< row blocks that share one preparation */
-    int32_t takes_scales;   /**< 1: prepare_kv and step apply per-token scales and offsets */
-    int32_t raw_q;          /**< 1: pack_q gets q without the problem's scale (exact in its own type); plain scores
+    int32_t rows;         /**< query rows of a row block, at most 64 */
+    int32_t keys;         /**< keys of a block */
+    int32_t super_keys;   /**< keys prepared at once, a multiple of keys; cut to the chunk where that is shorter */
+    int32_t chunk_base;   /**< 0: the body's FIA_CHUNK; else rounded up to a multiple of it */
+    int32_t prep_blocks;  /**< row blocks that share one preparation */
+    int32_t takes_scales; /**< 1: prepare_kv and step apply per-token scales and offsets */
+    int32_t raw_q;        /**< 1: pack_q gets q without the problem's scale (exact in its own type); plain scores
                                  times scale_log2 are base-2 logits */
     /** Preference for a problem: 0 does not serve it, the highest number wins. */
     int (*serves)(const fia_problem *problem);
@@ -551,10 +551,10 @@ typedef struct fia_tile {
 /** The kernel tables of one header in one build. Of codecs, key forms and streams a later table wins where both serve;
  * of tiles the highest answer of `serves`, and a later table where they are equal. */
 typedef struct fia_kernels {
-    uint32_t version;       /**< FIA_VERSION */
-    uint32_t plan_bytes;    /**< sizeof(fia_plan) */
-    const char *target;     /**< "x86-64", "v3", "neon", ... */
-    const char *name;       /**< "fia", "fia_quant", ... */
+    uint32_t version;    /**< FIA_VERSION */
+    uint32_t plan_bytes; /**< sizeof(fia_plan) */
+    const char *target;  /**< "x86-64", "v3", "neon", ... */
+    const char *name;    /**< "fia", "fia_quant", ... */
     const fia_codec *const *codecs;
     const fia_keys *const *keys;
     const fia_stream *const *streams;
@@ -698,13 +698,13 @@ FIA_API fia_tensor fia_tensor_make(void *data, fia_dtype dtype, int ndim, const 
  * S1 and S2 rows of query and key, T rows of a packed layout. Outputs share no byte with inputs.
  */
 typedef struct fia_fused_infer_attention_score_v2_args {
-    fia_tensor query, key, value;                    /**< by input_layout; paged: key, value are pools */
+    fia_tensor query, key, value; /**< by input_layout; paged: key, value are pools */
     /** Instead of key and value: one tensor per sequence, first axis 1, each with its own number of rows; same element
      * type, row length and row stride. Padded layouts, no block_table, no rope; the plan is bound to all shapes. */
     const fia_tensor *key_list, *value_list;
     int64_t list_count;
     fia_tensor query_rope, key_rope;
-    fia_tensor pse_shift;                            /**< (B or 1, N, S1, S2), added after the scale */
+    fia_tensor pse_shift; /**< (B or 1, N, S1, S2), added after the scale */
     /** bool, int8, uint8: non-zero drops. Modes 0 and 1: (S1, S2), (B or 1, S1, S2) or (B or 1, 1, S1, S2), with one
      * query row also (B or 1, S2); extents may be larger; pages: S2 is columns * block_size. Modes 2 to 4: (2048, 2048)
      * with leading ones, its content is not read. */
@@ -714,32 +714,32 @@ typedef struct fia_fused_infer_attention_score_v2_args {
      * actual_seq_kvlen is needed and always holds lengths. */
     fia_int_list actual_seq_qlen, actual_seq_kvlen;
     fia_tensor actual_seq_qlen_tensor, actual_seq_kvlen_tensor;
-    fia_tensor block_table;                          /**< int32 (B, columns) */
+    fia_tensor block_table; /**< int32 (B, columns) */
     fia_tensor dequant_scale_query, dequant_scale_key, dequant_offset_key, dequant_scale_value, dequant_offset_value;
-    fia_tensor dequant_scale_key_rope;               /**< reserved: must be absent */
+    fia_tensor dequant_scale_key_rope; /**< reserved: must be absent */
     fia_tensor quant_scale_out, quant_offset_out;
-    fia_tensor quant_scale_p;                        /**< reserved: must be absent */
-    fia_tensor learnable_sink;                       /**< (N) of query */
-    int64_t num_query_heads;                         /**< 1 */
-    int64_t num_key_value_heads;                     /**< 0: num_query_heads */
-    double softmax_scale;                            /**< 1.0 */
-    int64_t pre_tokens, next_tokens;                 /**< 2147483647 both: no bound; used by modes 0 and 4 */
-    const char *input_layout;                        /**< "BSH" */
+    fia_tensor quant_scale_p;        /**< reserved: must be absent */
+    fia_tensor learnable_sink;       /**< (N) of query */
+    int64_t num_query_heads;         /**< 1 */
+    int64_t num_key_value_heads;     /**< 0: num_query_heads */
+    double softmax_scale;            /**< 1.0 */
+    int64_t pre_tokens, next_tokens; /**< 2147483647 both: no bound; used by modes 0 and 4 */
+    const char *input_layout;        /**< "BSH" */
     /** 0 (default): atten_mask, and the tokens from the top left; without a mask everything is kept and tokens have no
      * effect. 1: atten_mask alone. 2: causal from the top left. 3: causal from the bottom right. 4: band from the
      * bottom right. 9: tree mask, not in this build. Modes 1 to 4 need atten_mask. With one query row, not packed and
      * without rope, modes 2 to 4 and the tokens have no effect. */
     int64_t sparse_mode;
-    int64_t block_size;                              /**< 0; keys of a page; without block_table of no effect */
+    int64_t block_size; /**< 0; keys of a page; without block_table of no effect */
     int64_t query_quant_mode, key_quant_mode, value_quant_mode; /**< 0 */
-    int64_t inner_precise;                           /**< 0; 0 to 3 are taken, all with f32 sums and empty rows of 0 */
-    int32_t return_softmax_lse;                      /**< 0 */
+    int64_t inner_precise;      /**< 0; 0 to 3 are taken, all with f32 sums and empty rows of 0 */
+    int32_t return_softmax_lse; /**< 0 */
     fia_dtype query_dtype, key_dtype, value_dtype, key_rope_dtype, query_rope_dtype; /**< reserved: FIA_NONE */
     fia_dtype key_shared_prefix_dtype, value_shared_prefix_dtype, dequant_scale_query_dtype, dequant_scale_key_dtype,
         dequant_scale_value_dtype, dequant_scale_key_rope_dtype; /**< reserved: FIA_NONE */
-    fia_dtype out_dtype;                             /**< FIA_NONE, or FIA_I8 together with quant_scale_out */
-    void *stream;                                    /**< for a backend */
-    fia_tensor attention_out;                        /**< output, contiguous or strided */
+    fia_dtype out_dtype;      /**< FIA_NONE, or FIA_I8 together with quant_scale_out */
+    void *stream;             /**< for a backend */
+    fia_tensor attention_out; /**< output, contiguous or strided */
     /** Output, f32 (B, N, S1, 1), packed (T, N, 1), whatever the output's layout: natural log, without the sink, +inf
      * for a row without keys. Absent: not written; without return_softmax_lse a tensor of one element gets 0. */
     fia_tensor softmax_lse;
@@ -791,8 +791,8 @@ typedef struct fia_dlpack_type {
 } fia_dlpack_type;
 
 static inline const fia_dlpack_type *fia_dlpack_find(int code, int bits, fia_dtype dtype) {
-    static const fia_dlpack_type known[] = {{0, 8, FIA_I8},   {0, 16, FIA_I16}, {0, 32, FIA_I32}, {0, 64, FIA_I64},
-                                            {1, 8, FIA_U8},   {1, 64, FIA_U64}, {2, 16, FIA_F16}, {2, 32, FIA_F32},
+    static const fia_dlpack_type known[] = {{0, 8, FIA_I8},   {0, 16, FIA_I16},  {0, 32, FIA_I32}, {0, 64, FIA_I64},
+                                            {1, 8, FIA_U8},   {1, 64, FIA_U64},  {2, 16, FIA_F16}, {2, 32, FIA_F32},
                                             {2, 64, FIA_F64}, {4, 16, FIA_BF16}, {6, 8, FIA_BOOL}};
     size_t i;
     for (i = 0; i < sizeof(known) / sizeof(known[0]); ++i)
@@ -877,10 +877,10 @@ static inline DLTensor fia_tensor_to_dlpack(fia_tensor *t) {
 #define FIA_INLINE_ static inline /* at -O0 the locals of all that is inlined would lie side by side on the stack */
 #endif
 #define FIA_NOINLINE_ __attribute__((noinline))
-#define FIA_PREFETCH_(p, level) \
-    do { \
-        if ((level) > 1) __builtin_prefetch((p), 0, 2); \
-        else __builtin_prefetch((p), 0, 3); \
+#define FIA_PREFETCH_(p, level)                                                                                        \
+    do {                                                                                                               \
+        if ((level) > 1) __builtin_prefetch((p), 0, 2);                                                                \
+        else __builtin_prefetch((p), 0, 3);                                                                            \
     } while (0)
 #elif defined(_MSC_VER)
 #define FIA_INLINE_ static __forceinline
@@ -1682,12 +1682,12 @@ FIA_INLINE_ fia_vf_ fia_vf_exp2_(fia_vf_ t) {
     const fia_vf_ u = fia_vf_max_(lowest, t);
     const fia_vf_ z = fia_vf_add_(u, magic);
     const fia_vf_ r = fia_vf_sub_(u, fia_vf_sub_(z, magic));
-    fia_vf_ p = fia_vf_set1_(fia_bits_float_(0x39222000u));                /* 0x1.444000p-13 */
-    p = fia_vf_fma_(p, r, fia_vf_set1_(fia_bits_float_(0x3aafa460u)));     /* 0x1.5f48c0p-10 */
-    p = fia_vf_fma_(p, r, fia_vf_set1_(fia_bits_float_(0x3c1d950eu)));     /* 0x1.3b2a1cp-7 */
-    p = fia_vf_fma_(p, r, fia_vf_set1_(fia_bits_float_(0x3d635766u)));     /* 0x1.c6aeccp-5 */
-    p = fia_vf_fma_(p, r, fia_vf_set1_(fia_bits_float_(0x3e75fdf0u)));     /* 0x1.ebfbe0p-3 */
-    p = fia_vf_fma_(p, r, fia_vf_set1_(fia_bits_float_(0x3f317218u)));     /* 0x1.62e430p-1 */
+    fia_vf_ p = fia_vf_set1_(fia_bits_float_(0x39222000u));            /* 0x1.444000p-13 */
+    p = fia_vf_fma_(p, r, fia_vf_set1_(fia_bits_float_(0x3aafa460u))); /* 0x1.5f48c0p-10 */
+    p = fia_vf_fma_(p, r, fia_vf_set1_(fia_bits_float_(0x3c1d950eu))); /* 0x1.3b2a1cp-7 */
+    p = fia_vf_fma_(p, r, fia_vf_set1_(fia_bits_float_(0x3d635766u))); /* 0x1.c6aeccp-5 */
+    p = fia_vf_fma_(p, r, fia_vf_set1_(fia_bits_float_(0x3e75fdf0u))); /* 0x1.ebfbe0p-3 */
+    p = fia_vf_fma_(p, r, fia_vf_set1_(fia_bits_float_(0x3f317218u))); /* 0x1.62e430p-1 */
     p = fia_vf_fma_(p, r, fia_vf_set1_(1.0f));
     return fia_vf_select_(fia_vf_lt_(t, lowest), fia_vf_zero_(), fia_vf_scale_magic_(p, z));
 }
@@ -1703,7 +1703,7 @@ static float fia_exp2_(float t) {
 FIA_INLINE_ fia_vf_ fia_vf_tanh_(fia_vf_ x) {
     const fia_vf_ one = fia_vf_set1_(1.0f), a = fia_vf_abs_(x);
     const fia_vf_ x2 = fia_vf_mul_(x, x);
-    fia_vf_ p = fia_vf_set1_(fia_bits_float_(0xbbbb560eu));            /* -0x1.76ac1cp-8 */
+    fia_vf_ p = fia_vf_set1_(fia_bits_float_(0xbbbb560eu)); /* -0x1.76ac1cp-8 */
     fia_vf_ e;
     p = fia_vf_fma_(p, x2, fia_vf_set1_(fia_bits_float_(0x3ca92b6cu))); /* 0x1.5256d8p-6 */
     p = fia_vf_fma_(p, x2, fia_vf_set1_(fia_bits_float_(0xbd5c2224u))); /* -0x1.b84448p-5 */
@@ -1740,9 +1740,9 @@ static double fia_log_(float x) {
  * other rooms call. Further types come from extension headers through fia_context_add. */
 
 typedef struct fia_loader_ {
-    int bytes;                                 /* of an element */
-    fia_vf_ (*load)(const char *p);            /* FIA_LANES elements, any alignment */
-    fia_vf_ (*loadn)(const char *p, int n);    /* 0 < n < FIA_LANES, the rest 0 */
+    int bytes;                              /* of an element */
+    fia_vf_ (*load)(const char *p);         /* FIA_LANES elements, any alignment */
+    fia_vf_ (*loadn)(const char *p, int n); /* 0 < n < FIA_LANES, the rest 0 */
 } fia_loader_;
 
 FIA_INLINE_ fia_vf_ fia_load_f32_(const char *p) { return fia_vf_load_((const float *)(const void *)p); }
@@ -2034,8 +2034,8 @@ static float fia_state_finish_(float m, float l, float sink, float *weight) {
  * (scores, row stride, key stride); keys are consecutive from a first local key, or have positions (gathered lists). */
 
 enum {
-    FIA_MAX_ROWS_ = 64,    /* most rows of a row block */
-    FIA_MODIFY_KEYS_ = 64  /* keys that are modified at once */
+    FIA_MAX_ROWS_ = 64,   /* most rows of a row block */
+    FIA_MODIFY_KEYS_ = 64 /* keys that are modified at once */
 };
 
 /* A sequence as phase 0 found it. Positions are global, lengths and starts are rows. */
@@ -2046,9 +2046,9 @@ typedef struct fia_sequence_ {
     int64_t q_pos, kv_pos;     /* global position of row 0 and key 0 */
     int64_t chunk;             /* keys of a chunk */
     int64_t first_unit, n_units;
-    int64_t cost_before;       /* of all sequences before this one */
+    int64_t cost_before; /* of all sequences before this one */
     int32_t family;
-    int32_t blocks;            /* row blocks per KV head (per list, where lists are per token) */
+    int32_t blocks; /* row blocks per KV head (per list, where lists are per token) */
 } fia_sequence_;
 
 /* The live rows of one row block: which token and head each is, and which keys its bounds keep. */
@@ -2057,13 +2057,13 @@ typedef struct fia_row_block_ {
     const fia_io *io;
     const fia_sequence_ *sequence;
     int rows;
-    int natural;               /* 1: scores arrive in natural units and modifiers run on every block */
-    float raw_factor;          /* 1, or what raw scores are multiplied by first */
+    int natural;      /* 1: scores arrive in natural units and modifiers run on every block */
+    float raw_factor; /* 1, or what raw scores are multiplied by first */
     int kv_head;
-    int64_t first_row;         /* row of the KV head's group: token * G + head within the group */
-    int64_t base_token;        /* of row 0 of the unit: 0, or the token that owns the list */
-    int64_t any_lo, any_hi;    /* keys that some row keeps lie in [any_lo, any_hi) */
-    int64_t all_lo, all_hi;    /* keys that every row keeps, by bounds */
+    int64_t first_row;      /* row of the KV head's group: token * G + head within the group */
+    int64_t base_token;     /* of row 0 of the unit: 0, or the token that owns the list */
+    int64_t any_lo, any_hi; /* keys that some row keeps lie in [any_lo, any_hi) */
+    int64_t all_lo, all_hi; /* keys that every row keeps, by bounds */
     int32_t head[FIA_MAX_ROWS_];
     int64_t token[FIA_MAX_ROWS_], lo[FIA_MAX_ROWS_], hi[FIA_MAX_ROWS_];
     float slope[FIA_MAX_ROWS_], factor[FIA_MAX_ROWS_];
@@ -2349,8 +2349,8 @@ FIA_INLINE_ void fia_stream_dots_(const fia_loader_ *from, const int keys, const
     if (i < n) {
         FIA_UNROLL_ for (j = 0; j < keys; ++j) {
             const fia_vf_ k = from->loadn(key[j] + (ptrdiff_t)i * from->bytes, n - i);
-            FIA_UNROLL_ for (r = 0; r < rows; ++r)
-                acc[j * rows + r] = fia_vf_fma_(k, fia_vf_loadn_(q + r * q_stride + i, n - i), acc[j * rows + r]);
+            FIA_UNROLL_ for (r = 0; r < rows; ++r) acc[j * rows + r] =
+                fia_vf_fma_(k, fia_vf_loadn_(q + r * q_stride + i, n - i), acc[j * rows + r]);
         }
     }
     FIA_UNROLL_ for (j = 0; j < keys * rows; j += FIA_LANES) fia_vf_store_(out + j, fia_vf_sums_(acc + j));
@@ -2580,8 +2580,8 @@ FIA_INLINE_ void fia_tile_dots_(const int vectors, float *scores, const float *q
     const fia_vf_ least = fia_vf_set1_(floor), scale = fia_vf_set1_(factor);
     fia_vf_ acc[FIA_TILE_KEYS_ * FIA_TILE_VECTORS_];
     int i, j, v;
-    FIA_UNROLL_ for (j = 0; j < FIA_TILE_KEYS_; ++j)
-        FIA_UNROLL_ for (v = 0; v < vectors; ++v) acc[j * FIA_TILE_VECTORS_ + v] = fia_vf_zero_();
+    FIA_UNROLL_ for (j = 0; j < FIA_TILE_KEYS_; ++j) FIA_UNROLL_ for (v = 0; v < vectors; ++v)
+        acc[j * FIA_TILE_VECTORS_ + v] = fia_vf_zero_();
     for (i = 0; i < n; ++i, q += FIA_TILE_ROWS_, ++k) {
         fia_vf_ x[FIA_TILE_VECTORS_];
         FIA_UNROLL_ for (v = 0; v < vectors; ++v) {
@@ -2590,8 +2590,8 @@ FIA_INLINE_ void fia_tile_dots_(const int vectors, float *scores, const float *q
         }
         FIA_UNROLL_ for (j = 0; j < FIA_TILE_KEYS_; ++j) {
             const fia_vf_ b = fia_vf_set1_(k[j * k_stride]);
-            FIA_UNROLL_ for (v = 0; v < vectors; ++v)
-                acc[j * FIA_TILE_VECTORS_ + v] = fia_vf_fma_(b, x[v], acc[j * FIA_TILE_VECTORS_ + v]);
+            FIA_UNROLL_ for (v = 0; v < vectors; ++v) acc[j * FIA_TILE_VECTORS_ + v] =
+                fia_vf_fma_(b, x[v], acc[j * FIA_TILE_VECTORS_ + v]);
         }
     }
     FIA_UNROLL_ for (j = 0; j < FIA_TILE_KEYS_; ++j) FIA_UNROLL_ for (v = 0; v < vectors; ++v)
@@ -2604,12 +2604,11 @@ FIA_INLINE_ void fia_tile_add_(const int vectors, const int width, float *o, con
                                const float *v0, ptrdiff_t v_stride, int n) {
     fia_vf_ acc[FIA_TILE_KEYS_ * FIA_TILE_VECTORS_];
     int i, j, v;
-    FIA_UNROLL_ for (i = 0; i < width; ++i)
-        FIA_UNROLL_ for (v = 0; v < vectors; ++v) {
-            fia_vf_ x = fia_vf_load_(o + i * FIA_TILE_ROWS_ + v * FIA_LANES);
-            if (alpha) x = fia_vf_mul_(x, fia_vf_load_(alpha + v * FIA_LANES));
-            acc[i * FIA_TILE_VECTORS_ + v] = x;
-        }
+    FIA_UNROLL_ for (i = 0; i < width; ++i) FIA_UNROLL_ for (v = 0; v < vectors; ++v) {
+        fia_vf_ x = fia_vf_load_(o + i * FIA_TILE_ROWS_ + v * FIA_LANES);
+        if (alpha) x = fia_vf_mul_(x, fia_vf_load_(alpha + v * FIA_LANES));
+        acc[i * FIA_TILE_VECTORS_ + v] = x;
+    }
     for (j = 0; j < n; ++j, weights += FIA_TILE_ROWS_, v0 += v_stride) {
         fia_vf_ x[FIA_TILE_VECTORS_];
         FIA_UNROLL_ for (v = 0; v < vectors; ++v) {
@@ -2618,13 +2617,12 @@ FIA_INLINE_ void fia_tile_add_(const int vectors, const int width, float *o, con
         }
         FIA_UNROLL_ for (i = 0; i < width; ++i) {
             const fia_vf_ b = fia_vf_set1_(v0[i]);
-            FIA_UNROLL_ for (v = 0; v < vectors; ++v)
-                acc[i * FIA_TILE_VECTORS_ + v] = fia_vf_fma_(b, x[v], acc[i * FIA_TILE_VECTORS_ + v]);
+            FIA_UNROLL_ for (v = 0; v < vectors; ++v) acc[i * FIA_TILE_VECTORS_ + v] =
+                fia_vf_fma_(b, x[v], acc[i * FIA_TILE_VECTORS_ + v]);
         }
     }
-    FIA_UNROLL_ for (i = 0; i < width; ++i)
-        FIA_UNROLL_ for (v = 0; v < vectors; ++v)
-            fia_vf_store_(o + i * FIA_TILE_ROWS_ + v * FIA_LANES, acc[i * FIA_TILE_VECTORS_ + v]);
+    FIA_UNROLL_ for (i = 0; i < width; ++i) FIA_UNROLL_ for (v = 0; v < vectors; ++v)
+        fia_vf_store_(o + i * FIA_TILE_ROWS_ + v * FIA_LANES, acc[i * FIA_TILE_VECTORS_ + v]);
 }
 
 /* The same where V may be NaN or infinite and some keys are dropped: those (weight < 0) are left out, row by row. */
@@ -2843,14 +2841,14 @@ enum { FIA_MAX_CHUNKS_ = 32, FIA_STREAM_PREP_ = 32 /* row blocks of a stream uni
 
 typedef struct fia_cut_ {
     int64_t unit;
-    int32_t block, chunk;   /* the item behind the cut begins here */
-    int32_t ordinal;        /* of the row block among those cut between chunks; -1: the cut lies between row blocks */
+    int32_t block, chunk; /* the item behind the cut begins here */
+    int32_t ordinal;      /* of the row block among those cut between chunks; -1: the cut lies between row blocks */
     int32_t reserved;
 } fia_cut_;
 
 typedef struct fia_cut_block_ {
     int64_t unit;
-    int32_t block, chunk;   /* partials stand in slots 0, chunk, chunk + 1, ... */
+    int32_t block, chunk; /* partials stand in slots 0, chunk, chunk + 1, ... */
 } fia_cut_block_;
 
 #define FIA_DONE_ 0x46494131u /* tells a header from what lay in the workspace before */
@@ -2861,8 +2859,8 @@ typedef struct fia_header_ {
     int64_t n_sequences;
     int64_t n_units, n_cuts, n_fills, n_cut_blocks;
     int64_t n_stream, n_tile; /* sequences of each family, for explain */
-    int32_t by_chunks;      /* 1: the one unit of the call is cut across all its row blocks */
-    uint32_t done;          /* FIA_DONE_ after phase 0 */
+    int32_t by_chunks;        /* 1: the one unit of the call is cut across all its row blocks */
+    uint32_t done;            /* FIA_DONE_ after phase 0 */
 } fia_header_;
 
 /* Where everything lies in a workspace. One function computes it, for the size and for the binding. */
@@ -2883,7 +2881,7 @@ typedef struct fia_bound_job_ {
     fia_header_ *header;
     fia_sequence_ *sequences;
     fia_cut_ *cuts;
-    int64_t *shares;        /* first item of each worker's share, max_workers + 1 */
+    int64_t *shares; /* first item of each worker's share, max_workers + 1 */
     fia_cut_block_ *cut_blocks;
     float *pool;
 } fia_bound_job_;
@@ -2955,22 +2953,22 @@ typedef struct fia_gather_ {
     const fia_codec *codec[3];
     const fia_view *view[3];
     fia_keys_call call;
-    int64_t first, n;       /* keys (a list: entries) */
+    int64_t first, n; /* keys (a list: entries) */
     int64_t n_runs;
     int kv_head;
     int takes_scales;
-    int slot;               /* of key 0 on the kernel's grid */
+    int slot;                 /* of key 0 on the kernel's grid */
     fia_stream_view_ base[3]; /* of KV head 0 */
     ptrdiff_t head_bytes[3];
-    int32_t row_bytes[3];   /* of what a key's row holds; 0 in pieces */
+    int32_t row_bytes[3]; /* of what a key's row holds; 0 in pieces */
     fia_run_of_keys *runs;
-    int64_t *positions;     /* NULL unless the form is a list */
-    const char **rows[3];   /* pointers of this KV head */
-    fia_rows stored[3];     /* rows [0, n) as they lie */
-    float *scale[4];        /* key scale, key offset, value scale, value offset: per token, or NULL */
-    float *token_room;      /* room for those, room_keys each */
+    int64_t *positions;   /* NULL unless the form is a list */
+    const char **rows[3]; /* pointers of this KV head */
+    fia_rows stored[3];   /* rows [0, n) as they lie */
+    float *scale[4];      /* key scale, key offset, value scale, value offset: per token, or NULL */
+    float *token_room;    /* room for those, room_keys each */
     int64_t room_keys;
-    float *channel;         /* room for one row of channel values */
+    float *channel; /* room for one row of channel values */
 } fia_gather_;
 
 /* What a row block of the stream family carries through a chunk, and what folds K's scales and offsets into its scores:
@@ -3086,7 +3084,7 @@ static void fia_span_bounds_(const fia_problem *p, const fia_sequence_ *s, int64
 /* A unit: its sequence, list (token), KV heads and row blocks. */
 typedef struct fia_unit_ {
     const fia_sequence_ *sequence;
-    int64_t token;          /* that owns the list; 0 */
+    int64_t token; /* that owns the list; 0 */
     int kv_head, first_block, blocks, together;
 } fia_unit_;
 
@@ -3970,7 +3968,7 @@ static void fia_apply_scales_(const fia_gather_ *g, int which, int first, int n,
 typedef struct fia_block_data_ {
     const fia_row_block_ *rows;
     const fia_gather_ *gather;
-    int first;              /* key of the gather that is key 0 of the block */
+    int first; /* key of the gather that is key 0 of the block */
 } fia_block_data_;
 
 static void fia_block_modify_(const fia_tile_block *block, int first, int n, float *scores, ptrdiff_t row_stride,
@@ -3998,10 +3996,10 @@ typedef struct fia_worker_ {
     const fia_io *io;
     char *base;
     fia_row_block_ *blocks;
-    fia_gather_ gather[2];  /* this piece and the next, for prefetching */
+    fia_gather_ gather[2]; /* this piece and the next, for prefetching */
     float *q_rows, *decoded, *out;
     fia_partial_ part;
-    char *fold;             /* one partial per row block */
+    char *fold; /* one partial per row block */
     size_t fold_bytes;
 } fia_worker_;
 
@@ -4194,7 +4192,7 @@ static void fia_finish_rows_(const fia_worker_ *w, const fia_row_block_ *rb, fia
 typedef struct fia_rect_ {
     int first, end;
     int64_t chunk, chunk_end;
-    int64_t ordinal;        /* of block `first` in the pool; -1: not cut between chunks */
+    int64_t ordinal; /* of block `first` in the pool; -1: not cut between chunks */
 } fia_rect_;
 
 /* A chunk's partial of row block k goes where it belongs: into the running fold, or apart. */
@@ -4273,7 +4271,7 @@ typedef struct fia_super_ {
     fia_gather_ *gather;
     fia_tile_block block;
     fia_block_data_ data;
-    int64_t first, n;       /* local keys */
+    int64_t first, n; /* local keys */
     int scanned, nonfinite;
 } fia_super_;
 
@@ -4371,8 +4369,7 @@ static void fia_tile_super_(fia_worker_ *w, const fia_rect_ *rect, const fia_uni
         tile->prepare_kv(&block, w->base + w->job->layout.prepared, w->base + w->job->layout.scratch);
     }
     for (k = rect->first; k < rect->end; ++k)
-        if (w->blocks[k].any_lo < end && w->blocks[k].any_hi > first)
-            fia_tile_rows_(w, &super, k, w->blocks[k].state);
+        if (w->blocks[k].any_lo < end && w->blocks[k].any_hi > first) fia_tile_rows_(w, &super, k, w->blocks[k].state);
 }
 
 /* V's channel scales and offsets, for kernels that leave them to the caller: o = (o + offset * l) * scale. */
@@ -4707,8 +4704,8 @@ static void fia_stream_export_(const fia_worker_ *w, int k, fia_partial_ part) {
 
 /* The walk of a rectangle: pieces of keys [first, end) outer, row blocks (heads) inner. */
 typedef struct fia_walk_ {
-    int64_t first, end;     /* of the piece that comes next, and of the walk */
-    int block;              /* row block that comes next */
+    int64_t first, end; /* of the piece that comes next, and of the walk */
+    int block;          /* row block that comes next */
 } fia_walk_;
 
 /* Moves g to the next piece and row block that have to do with each other; returns the block, -1 at the end. */
@@ -4917,8 +4914,9 @@ static const fia_tile *const fia_tiles_[] = {&fia_tile_lanes_, NULL};
 #define FIA_TEXT_(x) #x
 #define FIA_TARGET_TEXT_(x) FIA_TEXT_(x)
 
-static const fia_kernels fia_kernels_built_in_ = {FIA_VERSION, sizeof(fia_plan), FIA_TARGET_TEXT_(FIA_TARGET), "fia",
-                                                  fia_codecs_, fia_key_forms_, fia_streams_, fia_tiles_};
+static const fia_kernels fia_kernels_built_in_ = {FIA_VERSION,  sizeof(fia_plan), FIA_TARGET_TEXT_(FIA_TARGET),
+                                                  "fia",        fia_codecs_,      fia_key_forms_,
+                                                  fia_streams_, fia_tiles_};
 
 #ifdef FIA_BACKEND_H
 #define FIA_BACKEND_OF_BUILD_ (&fia_backend_of_build)
@@ -6026,12 +6024,14 @@ typedef struct fia_v2_field_ {
 } fia_v2_field_;
 
 /* Every tensor argument, outputs last. */
+/* clang-format off */
 enum {
     FIA_V2_QUERY_, FIA_V2_KEY_, FIA_V2_VALUE_, FIA_V2_QUERY_ROPE_, FIA_V2_KEY_ROPE_, FIA_V2_PSE_, FIA_V2_MASK_,
     FIA_V2_QLENS_, FIA_V2_KVLENS_, FIA_V2_TABLE_, FIA_V2_SCALE_Q_, FIA_V2_SCALE_K_, FIA_V2_OFFSET_K_, FIA_V2_SCALE_V_,
     FIA_V2_OFFSET_V_, FIA_V2_SCALE_K_ROPE_, FIA_V2_SCALE_OUT_, FIA_V2_OFFSET_OUT_, FIA_V2_SCALE_P_, FIA_V2_SINK_,
     FIA_V2_OUT_, FIA_V2_LSE_, FIA_V2_TENSORS_
 };
+/* clang-format on */
 
 static const fia_v2_field_ fia_v2_tensors_[FIA_V2_TENSORS_] = {
     {"query", offsetof(fia_v2_args_, query)},
@@ -6075,6 +6075,7 @@ static const fia_v2_field_ fia_v2_reserved_[] = {
 enum { FIA_V2_RESERVED_ = (int)(sizeof(fia_v2_reserved_) / sizeof(fia_v2_reserved_[0])) };
 
 /* Names of the engine and what the operator calls it. */
+/* clang-format off */
 static const char fia_v2_names_[][2][24] = {
     {"n_sequences", "query"}, {"max_q_len", "query"}, {"total_q", "query"}, {"dim", "query"},
     {"max_kv_len", "key"}, {"total_kv", "key"}, {"n_pages", "key"}, {"key_list", "key"}, {"kv_rows", "key"},
@@ -6089,6 +6090,7 @@ static const char fia_v2_names_[][2][24] = {
     {"value_scale", "dequant_scale_value"}, {"value_offset", "dequant_offset_value"},
     {"out_scale", "quant_scale_out"}, {"out_offset", "quant_offset_out"},
 };
+/* clang-format on */
 
 static int fia_v2_in_name_(char c) { return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '_'; }
 
@@ -6168,12 +6170,12 @@ typedef struct fia_v2_call_ {
     const fia_v2_form_ *in, *out;
     int64_t B, S1, S2; /* sequences; rows and keys that a sequence has room for (packed: of the whole tensor) */
     int64_t Nq, Nkv, D, Dv, Dr;
-    int64_t n_pages;   /* -1 until the first pool is seen */
+    int64_t n_pages; /* -1 until the first pool is seen */
     int paged, listed;
-    int empty;         /* query has no element: nothing is computed */
-    int keeps_all;     /* one query row, no rope, not packed: sparse_mode and tokens are without effect */
+    int empty;     /* query has no element: nothing is computed */
+    int keeps_all; /* one query row, no rope, not packed: sparse_mode and tokens are without effect */
     const char *lacks, *lacks_value, *lacks_why; /* something valid that the engine cannot do yet */
-    fia_tensor made_out, made_lse; /* outputs of this call, data NULL */
+    fia_tensor made_out, made_lse;               /* outputs of this call, data NULL */
 } fia_v2_call_;
 
 static int fia_v2_given_(const fia_tensor *t) { return t->data != NULL || t->ndim != 0; }
@@ -7017,8 +7019,9 @@ static int fia_v2_lower_outputs_(fia_v2_call_ *c) {
     const char *count = "this is its element count, without return_softmax_lse # or none is allowed";
     fia_problem *p = c->problem;
     if (has_lse && want && !fia_v2_check_output_(c, FIA_V2_LSE_, &c->made_lse)) return 0;
-    if (has_lse && !want && !(fia_v2_type_(c, FIA_V2_LSE_, FIA_V2_F32_, "f32 is needed") &&
-                              (fia_v2_numel_(lse) == 0 || fia_v2_count_(c, FIA_V2_LSE_, 1, count)))) {
+    if (has_lse && !want &&
+        !(fia_v2_type_(c, FIA_V2_LSE_, FIA_V2_F32_, "f32 is needed") &&
+          (fia_v2_numel_(lse) == 0 || fia_v2_count_(c, FIA_V2_LSE_, 1, count)))) {
         return 0;
     }
     if (has_out && !(fia_v2_check_output_(c, FIA_V2_OUT_, &c->made_out) && fia_v2_last_(c, FIA_V2_OUT_))) return 0;

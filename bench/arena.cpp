@@ -56,9 +56,7 @@ Arena::~Arena() {
     if (mapping_) munmap(mapping_, mapped_);
 }
 
-Arena::Arena(Arena &&other) noexcept {
-    *this = std::move(other);
-}
+Arena::Arena(Arena &&other) noexcept { *this = std::move(other); }
 
 Arena &Arena::operator=(Arena &&other) noexcept {
     std::swap(mapping_, other.mapping_);

@@ -56,15 +56,11 @@ void add_group(std::vector<Case> &to, const Shape &s, fia_dtype dtype, Place pla
     std::exit(1);
 }
 
-size_t whole_pages(double bytes) {
-    return (static_cast<size_t>(bytes) + kHugePage - 1) / kHugePage * kHugePage;
-}
+size_t whole_pages(double bytes) { return (static_cast<size_t>(bytes) + kHugePage - 1) / kHugePage * kHugePage; }
 
 } // namespace
 
-std::string Case::type_name() const {
-    return dtype == FIA_F32 ? "f32" : dtype == FIA_F16 ? "f16" : "bf16";
-}
+std::string Case::type_name() const { return dtype == FIA_F32 ? "f32" : dtype == FIA_F16 ? "f16" : "bf16"; }
 
 std::string Case::layout_name() const {
     if (layout == Layout::pages) return "page" + std::to_string(page_size);
@@ -136,9 +132,7 @@ Job::Job(const Case &c, Arena &arena, Pool &pool) : case_(c), workers_(pool.work
     if (static_cast<size_t>(copies_) * (key_bytes_ + value_bytes_) > arena.bytes()) fail(c, "arena", "too small");
 }
 
-Job::~Job() {
-    fia_plan_release(&plan_);
-}
+Job::~Job() { fia_plan_release(&plan_); }
 
 void Job::set_views() {
     const Shape &s = case_.shape;

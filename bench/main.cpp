@@ -311,6 +311,4 @@ int run(int argc, char **argv) {
 } // namespace
 } // namespace bench
 
-int main(int argc, char **argv) {
-    return bench::run(argc, argv);
-}
+int main(int argc, char **argv) { return bench::run(argc, argv); }

@@ -16,9 +16,7 @@ void relax() {
 #endif
 }
 
-void parallel_for(void *pool, int n, fia_task task, void *data) {
-    static_cast<Pool *>(pool)->run(n, task, data);
-}
+void parallel_for(void *pool, int n, fia_task task, void *data) { static_cast<Pool *>(pool)->run(n, task, data); }
 
 } // namespace
 
@@ -72,8 +70,6 @@ void Pool::helper(int index) {
     }
 }
 
-fia_workers Pool::workers(int n) {
-    return {n, parallel_for, this};
-}
+fia_workers Pool::workers(int n) { return {n, parallel_for, this}; }
 
 } // namespace bench

@@ -23,7 +23,8 @@ int main(void) {
     if (fia_plan_make(NULL, &p, 1, &plan, &report)) return puts(report.text), 1;
     fia_io_init(&io);
     io.query = q, io.key = k, io.value = v, io.out = out;
-    job.plan = &plan, job.io = &io, job.workspace = malloc(plan.workspace_bytes), job.workspace_bytes = plan.workspace_bytes;
+    job.plan = &plan, job.io = &io, job.workspace = malloc(plan.workspace_bytes),
+    job.workspace_bytes = plan.workspace_bytes;
     if (fia_run(&job, NULL, &report)) return puts(report.text), 1;
     printf("out[0][0][0] = %g\n", out[0][0][0]);
     free(job.workspace);

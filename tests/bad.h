@@ -34,15 +34,9 @@ static inline void verdict_note(verdict *v, int *kind, int broken, const char *n
     if (v->n < BAD_RULES) v->names[v->n++] = names;
 }
 
-static inline void wrong_if(verdict *v, int broken, const char *names) {
-    verdict_note(v, &v->wrong, broken, names);
-}
-static inline void lacks_if(verdict *v, int broken, const char *names) {
-    verdict_note(v, &v->lacks, broken, names);
-}
-static inline void maybe_if(verdict *v, int broken, const char *names) {
-    verdict_note(v, &v->maybe, broken, names);
-}
+static inline void wrong_if(verdict *v, int broken, const char *names) { verdict_note(v, &v->wrong, broken, names); }
+static inline void lacks_if(verdict *v, int broken, const char *names) { verdict_note(v, &v->lacks, broken, names); }
+static inline void maybe_if(verdict *v, int broken, const char *names) { verdict_note(v, &v->maybe, broken, names); }
 static inline void range_rule(verdict *v, const char *name, int64_t value, int64_t low, int64_t high) {
     wrong_if(v, value < low || value > high, name);
 }
@@ -67,9 +61,7 @@ static inline void bad_fail(const char *what, const fia_report *report, const ve
     printf("\n");
 }
 
-static inline int is_word(char c) {
-    return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '_';
-}
+static inline int is_word(char c) { return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '_'; }
 
 /* 1 if the text has the name as a whole word. */
 static inline int has_name(const char *text, const char *name, size_t n) {
@@ -108,9 +100,7 @@ static inline void check_sentence(const fia_report *report, const verdict *v) {
 }
 
 /* Fills a report with what no call leaves in it. */
-static inline void soil_report(fia_report *report) {
-    memset(report, BAD_CANARY, sizeof(*report));
-}
+static inline void soil_report(fia_report *report) { memset(report, BAD_CANARY, sizeof(*report)); }
 
 /* Compares what a call said with the verdict; returns 1 if it was refused. */
 static inline int check_verdict(fia_status status, const fia_report *report, const verdict *v) {
@@ -199,9 +189,7 @@ static inline void float_extremes(values *v) {
     for (i = 0; i < sizeof(bits) / sizeof(bits[0]); ++i) add_value(v, (int64_t)bits[i]);
 }
 
-static inline void show_value(int64_t value) {
-    (void)snprintf(bad.value, sizeof(bad.value), "%lld", (long long)value);
-}
+static inline void show_value(int64_t value) { (void)snprintf(bad.value, sizeof(bad.value), "%lld", (long long)value); }
 
 /* ---- random numbers: splitmix64 ---- */
 
@@ -212,9 +200,7 @@ static inline uint64_t next_random(uint64_t *state) {
     return z ^ (z >> 31);
 }
 
-static inline int random_below(uint64_t *state, int n) {
-    return (int)(next_random(state) % (uint64_t)n);
-}
+static inline int random_below(uint64_t *state, int n) { return (int)(next_random(state) % (uint64_t)n); }
 
 static inline uint64_t seed_of_environment(void) {
     const char *text = getenv("SEED");

@@ -153,9 +153,7 @@ static inline uint64_t call_hash(int which, int64_t id, int64_t head, int64_t ro
     return call_mix(x ^ (uint64_t)i << 1);
 }
 
-static inline double call_unit(uint64_t x) {
-    return ((double)(x >> 11) + 0.5) / 9007199254740992.0;
-}
+static inline double call_unit(uint64_t x) { return ((double)(x >> 11) + 0.5) / 9007199254740992.0; }
 
 /** A normal number, one of 2^16. */
 static inline double call_normal(uint64_t x) {
@@ -189,9 +187,7 @@ static inline size_t call_size(fia_dtype dtype) {
                                                    : 1;
 }
 
-static inline size_t call_system_page(void) {
-    return (size_t)sysconf(_SC_PAGESIZE);
-}
+static inline size_t call_system_page(void) { return (size_t)sysconf(_SC_PAGESIZE); }
 
 /** So many bytes of `unit` each, aligned to 64 and shifted, or beside a page that may not be touched. */
 static inline char *call_room(call *c, size_t bytes, size_t unit) {
@@ -264,9 +260,7 @@ static inline void call_lay(call_tensor *t, int order, int gap) {
     t->bytes[0] = t->outer > 0 && t->rows > 0 ? (size_t)last : 0;
 }
 
-static inline int call_is_paged(const call *c) {
-    return c->form.keys >= CALL_BNBSH;
-}
+static inline int call_is_paged(const call *c) { return c->form.keys >= CALL_BNBSH; }
 
 static inline void call_make_rows(call *c, int which, fia_dtype dtype, int32_t elements) {
     call_tensor *t = &c->tensor[which];
@@ -648,9 +642,7 @@ typedef struct call_ith {
     fia_report report;
 } call_ith;
 
-static inline void call_wait(void *barrier) {
-    pthread_barrier_wait((pthread_barrier_t *)barrier);
-}
+static inline void call_wait(void *barrier) { pthread_barrier_wait((pthread_barrier_t *)barrier); }
 
 static inline void call_ith_task(void *data, int index) {
     call_ith *run = (call_ith *)data;

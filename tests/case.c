@@ -102,9 +102,7 @@ static int bits_of(fia_dtype dtype) {
 /* Axes from outside in, for the six orders of (outer, heads, rows). */
 static const int orders[6][3] = {{0, 1, 2}, {0, 2, 1}, {1, 0, 2}, {1, 2, 0}, {2, 0, 1}, {2, 1, 0}};
 
-static size_t row_bytes_of(const case_tensor *t) {
-    return (size_t)t->elements * (size_t)bits_of(t->view.dtype) / 8;
-}
+static size_t row_bytes_of(const case_tensor *t) { return (size_t)t->elements * (size_t)bits_of(t->view.dtype) / 8; }
 
 static ptrdiff_t gap(test_case *c, const case_tensor *t) {
     int bytes = bits_of(t->view.dtype) / 8;

@@ -27,13 +27,9 @@ int64_t case_between(case_random *random, int64_t low, int64_t high) {
     return low + (int64_t)(case_next(random) % (uint64_t)(high - low + 1));
 }
 
-int case_chance(case_random *random, int percent) {
-    return case_between(random, 0, 99) < percent;
-}
+int case_chance(case_random *random, int percent) { return case_between(random, 0, 99) < percent; }
 
-double case_uniform(case_random *random) {
-    return (double)(case_next(random) >> 11) * (1.0 / 9007199254740992.0);
-}
+double case_uniform(case_random *random) { return (double)(case_next(random) >> 11) * (1.0 / 9007199254740992.0); }
 
 double case_normal(case_random *random) {
     double a = case_uniform(random), b = case_uniform(random);
@@ -134,9 +130,7 @@ static double storage(const test_case *c) {
 }
 
 /* NZ pages hold pieces of 16 elements. */
-static int32_t whole_pieces(int32_t dim) {
-    return (dim + 15) / 16 * 16;
-}
+static int32_t whole_pieces(int32_t dim) { return (dim + 15) / 16 * 16; }
 
 static void fit_pieces(test_case *c) {
     case_draw *d = &c->draw;
@@ -580,9 +574,7 @@ int case_features(const test_case *c, unsigned char has[CASE_MAX_FEATURES]) {
     return f.n;
 }
 
-const char *case_feature_name(int feature) {
-    return feature_names[feature];
-}
+const char *case_feature_name(int feature) { return feature_names[feature]; }
 
 /* Pairs that no call can have, beside those of one group; the first name may begin any number of names. */
 static const char *const impossible[][2] = {{"page ", "head-major"},
@@ -597,9 +589,7 @@ static const char *const impossible[][2] = {{"page ", "head-major"},
                                             {"mixed batch", "q lens absent"},
                                             {"2..8 rows", "q lens absent"}};
 
-static int begins(const char *name, const char *prefix) {
-    return strncmp(name, prefix, strlen(prefix)) == 0;
-}
+static int begins(const char *name, const char *prefix) { return strncmp(name, prefix, strlen(prefix)) == 0; }
 
 int case_features_exclude(int a, int b) {
     const char *x = feature_names[a], *y = feature_names[b];

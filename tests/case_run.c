@@ -73,9 +73,7 @@ static void work_on_pile(pile *p, int worker) {
     }
 }
 
-static void pile_task(void *data, int index) {
-    work_on_pile((pile *)data, index);
-}
+static void pile_task(void *data, int index) { work_on_pile((pile *)data, index); }
 
 typedef struct thread_task {
     fia_task task;
@@ -120,9 +118,7 @@ static void in_random_order(void *pool, int n, fia_task task, void *data) {
     for (i = 0; i < n; ++i) task(data, order[i]);
 }
 
-static void wait_for_all(void *barrier) {
-    pthread_barrier_wait((pthread_barrier_t *)barrier);
-}
+static void wait_for_all(void *barrier) { pthread_barrier_wait((pthread_barrier_t *)barrier); }
 
 typedef struct ith_run {
     const fia_job *job;
@@ -503,9 +499,7 @@ void case_class_end(case_class *class_) {
     class_->current = none;
 }
 
-void case_stats_free(case_stats *stats) {
-    oracle_work_free(&stats->oracle);
-}
+void case_stats_free(case_stats *stats) { oracle_work_free(&stats->oracle); }
 
 void case_count_word(case_stats *stats, const char *word, int64_t times) {
     int i;

@@ -22,9 +22,7 @@ static fia_status ext_backend_run(const char *op, const fia_plan *plan, const vo
     return FIA_ERR_BACKEND;
 }
 
-static void ext_backend_release(fia_plan *plan) {
-    (void)plan;
-}
+static void ext_backend_release(fia_plan *plan) { (void)plan; }
 
 static const fia_backend fia_backend_of_build = {"ext_backend_header", ext_backend_plan, ext_backend_run,
                                                  ext_backend_release};

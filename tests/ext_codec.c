@@ -429,9 +429,7 @@ static int kinds_are_missing(void) {
     return 1;
 }
 
-static int is_integer(fia_dtype dtype) {
-    return dtype == FIA_I8 || dtype == FIA_I4;
-}
+static int is_integer(fia_dtype dtype) { return dtype == FIA_I8 || dtype == FIA_I4; }
 
 static void store(test_case *c) {
     fia_problem *p = &c->problem;

@@ -29,17 +29,11 @@ static __thread tile_register tile_file[8];
 static __thread int tile_configured;
 static long tile_enters, tile_leaves, tile_faults, tile_in_place, tile_packed; /* counted over all threads */
 
-static void tile_count(long *counter) {
-    __atomic_add_fetch(counter, 1, __ATOMIC_RELAXED);
-}
+static void tile_count(long *counter) { __atomic_add_fetch(counter, 1, __ATOMIC_RELAXED); }
 
-static void tile_config(void) {
-    tile_configured = 1;
-}
+static void tile_config(void) { tile_configured = 1; }
 
-static void tile_release(void) {
-    tile_configured = 0;
-}
+static void tile_release(void) { tile_configured = 0; }
 
 /* Every instruction needs a configuration, as on the real unit; a test reads the count of those that had none. */
 static void tile_need(void) {
@@ -129,13 +123,9 @@ static void bf16_split(float x, int32_t n, uint16_t *piece) {
     }
 }
 
-static int32_t pieces_of(fia_dtype dtype) {
-    return dtype == FIA_BF16 ? 1 : dtype == FIA_F32 ? 3 : 2;
-}
+static int32_t pieces_of(fia_dtype dtype) { return dtype == FIA_BF16 ? 1 : dtype == FIA_F32 ? 3 : 2; }
 
-static int32_t most(int32_t a, int32_t b) {
-    return a > b ? a : b;
-}
+static int32_t most(int32_t a, int32_t b) { return a > b ? a : b; }
 
 /* ---- shape of a call ---- */
 
@@ -565,9 +555,7 @@ static void tile_scores(const fia_tile_block *b, const tile_shape *s, const tile
 }
 
 /* exp2 without denormals. */
-static float tile_exp2(float x) {
-    return x < -126.0f ? 0.0f : exp2f(x);
-}
+static float tile_exp2(float x) { return x < -126.0f ? 0.0f : exp2f(x); }
 
 /* Raises the maxima, turns logits into weights, and scales what was there before. */
 static void tile_softmax(const fia_tile_block *b, const tile_shape *s, const tile_state *state, const tile_scratch *t,
@@ -709,15 +697,9 @@ static void tile_export(const fia_problem *p, int32_t int8, const void *state, i
     }
 }
 
-static int pieces_serve(const fia_problem *p) {
-    return p->exact ? 0 : 1000;
-}
-static void pieces_sizes(const fia_problem *p, size_t bytes[4]) {
-    tile_sizes(p, 0, bytes);
-}
-static void pieces_begin(const fia_problem *p, void *state) {
-    tile_begin(p, 0, state);
-}
+static int pieces_serve(const fia_problem *p) { return p->exact ? 0 : 1000; }
+static void pieces_sizes(const fia_problem *p, size_t bytes[4]) { tile_sizes(p, 0, bytes); }
+static void pieces_begin(const fia_problem *p, void *state) { tile_begin(p, 0, state); }
 static void pieces_prepare(const fia_tile_block *super, void *prepared, void *scratch) {
     (void)scratch;
     tile_prepare(super, 0, prepared);
@@ -735,12 +717,8 @@ static void pieces_export(const fia_problem *p, const void *state, int32_t rows,
 static int int8_serve(const fia_problem *p) {
     return !p->exact && p->key.dtype == FIA_I8 && (p->value_in_key || p->value.dtype == FIA_I8) ? 2000 : 0;
 }
-static void int8_sizes(const fia_problem *p, size_t bytes[4]) {
-    tile_sizes(p, 1, bytes);
-}
-static void int8_begin(const fia_problem *p, void *state) {
-    tile_begin(p, 1, state);
-}
+static void int8_sizes(const fia_problem *p, size_t bytes[4]) { tile_sizes(p, 1, bytes); }
+static void int8_begin(const fia_problem *p, void *state) { tile_begin(p, 1, state); }
 static void int8_prepare(const fia_tile_block *super, void *prepared, void *scratch) {
     (void)scratch;
     tile_prepare(super, 1, prepared);

@@ -371,9 +371,7 @@ void oracle_work_free(oracle_work *work) {
     oracle_work_init(work);
 }
 
-void oracle_work_reset(oracle_work *work) {
-    work->sequence = -1;
-}
+void oracle_work_reset(oracle_work *work) { work->sequence = -1; }
 
 static void *grow(void *memory, size_t *room, size_t count, size_t size) {
     if (memory && count <= *room) return memory;

@@ -40,12 +40,12 @@ typedef struct oracle_sequence {
 
 /** What is known of a row beside its output. */
 typedef struct oracle_row_info {
-    double lse;    /**< natural log, without the sink; lse_empty where nothing is kept */
-    int64_t kept;  /**< keys that the row keeps */
-    double mass;   /**< largest magnitude that a weighty logit went through: |q.k * scale|, |bias|, |ALiBi|, |mask| */
-    double reach;  /**< largest |q| * |k| * scale of a kept key: what the partial sums of its dot product may reach */
+    double lse;     /**< natural log, without the sink; lse_empty where nothing is kept */
+    int64_t kept;   /**< keys that the row keeps */
+    double mass;    /**< largest magnitude that a weighty logit went through: |q.k * scale|, |bias|, |ALiBi|, |mask| */
+    double reach;   /**< largest |q| * |k| * scale of a kept key: what the partial sums of its dot product may reach */
     double largest; /**< largest finite |v| of a kept key */
-    double spread; /**< sum of p * |v| over |sum of p * v|, as norms: how much cancels */
+    double spread;  /**< sum of p * |v| over |sum of p * v|, as norms: how much cancels */
 } oracle_row_info;
 
 /** Scratch that grows and is used again: the converted keys and values of one (sequence, KV head). */

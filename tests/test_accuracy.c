@@ -62,9 +62,7 @@ static void measure(const call_spec *spec, const call_form *form, errors *e) {
     call_free(&c);
 }
 
-static double rms(double squares, int64_t n) {
-    return sqrt(squares / (double)n);
-}
+static double rms(double squares, int64_t n) { return sqrt(squares / (double)n); }
 
 static void print_errors(const char *name, const errors *e) {
     printf("%-44s %5ld rows: rms %.2e worst %.2e LSE %.1e, naive %.2e %.2e %.1e\n", name, (long)e->rows,

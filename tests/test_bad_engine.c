@@ -61,9 +61,7 @@ static double out_room[OUT_BYTES / sizeof(double)], lse_room[OUT_BYTES / sizeof(
 static char first_out[OUT_BYTES], first_lse[OUT_BYTES]; /* what the valid call writes */
 static engine_call call;
 
-static fia_ints *array_of(fia_io *io, int a) {
-    return (fia_ints *)(void *)((char *)io + array_at[a]);
-}
+static fia_ints *array_of(fia_io *io, int a) { return (fia_ints *)(void *)((char *)io + array_at[a]); }
 
 static int64_t read_int(const fia_ints *ints, int64_t i) {
     const ptrdiff_t step = ints->stride_bytes ? ints->stride_bytes : ints->dtype == FIA_I64 ? 8 : 4;
@@ -750,9 +748,7 @@ static void plan_and_run(int which, fia_plan *plan) {
     memcpy(first_lse, lse_room, sizeof(lse_room));
 }
 
-static int begins(const char *text, const char *with) {
-    return strncmp(text, with, strlen(with)) == 0;
-}
+static int begins(const char *text, const char *with) { return strncmp(text, with, strlen(with)) == 0; }
 
 /* Fields that this call has no use for: any value that is taken must change nothing. */
 static int is_unused(const fia_problem *p, const char *name) {
@@ -996,9 +992,7 @@ static void address_rule(verdict *v, const char *name, const void *data, int pla
     wrong_if(v, (data && !planned) || (!data && needed) || (data && (uintptr_t)data % (uintptr_t)unit), name);
 }
 
-static int64_t unit_of(fia_dtype t) {
-    return type_bytes(t) ? type_bytes(t) : 1;
-}
+static int64_t unit_of(fia_dtype t) { return type_bytes(t) ? type_bytes(t) : 1; }
 
 /* Rows that a run writes: of its own sequences, as many as its longest query has, or all there is room for. */
 static void written_rules(verdict *v, const engine_call *c, int64_t q_rows) {
@@ -1482,9 +1476,7 @@ static void every_field_of_a_job(void **state) {
     assert_int_equal(bad.failures, 0);
 }
 
-static void wait_for_none(void *arg) {
-    (void)arg;
-}
+static void wait_for_none(void *arg) { (void)arg; }
 
 static void every_field_of_workers(void **state) {
     static const int extremes[] = {INT32_MIN, -1, 0, 3, 4, 4096, INT32_MAX};

@@ -331,12 +331,8 @@ static void make_paged_tokens(v2_call *c, int64_t mode) {
     c->args.dequant_scale_value = c->args.dequant_scale_key;
 }
 
-static void make_paged_4(v2_call *c) {
-    make_paged_tokens(c, 4);
-}
-static void make_paged_5(v2_call *c) {
-    make_paged_tokens(c, 5);
-}
+static void make_paged_4(v2_call *c) { make_paged_tokens(c, 4); }
+static void make_paged_5(v2_call *c) { make_paged_tokens(c, 5); }
 
 static void make_channel_token(v2_call *c) {
     begin_call(c, "int4, K by channel, V by token", "BSH");
@@ -440,31 +436,21 @@ static const named tensors[TENSORS] = {TENSOR(query),
 static const fia_tensor *of(const v2_args *a, int i) {
     return (const fia_tensor *)(const void *)((const char *)a + tensors[i].at);
 }
-static int has(const v2_args *a, int i) {
-    return of(a, i)->data != NULL || of(a, i)->ndim != 0;
-}
+static int has(const v2_args *a, int i) { return of(a, i)->data != NULL || of(a, i)->ndim != 0; }
 
 /* ---- rules ---- */
 
 /* Products and sums of what is not negative; -1: too large. */
-static int64_t times(int64_t a, int64_t b) {
-    return a < 0 || b < 0 || (b && a > INT64_MAX / b) ? -1 : a * b;
-}
-static int64_t plus(int64_t a, int64_t b) {
-    return a < 0 || b < 0 || a > INT64_MAX - b ? -1 : a + b;
-}
+static int64_t times(int64_t a, int64_t b) { return a < 0 || b < 0 || (b && a > INT64_MAX / b) ? -1 : a * b; }
+static int64_t plus(int64_t a, int64_t b) { return a < 0 || b < 0 || a > INT64_MAX - b ? -1 : a + b; }
 
 static int64_t type_bytes(fia_dtype t) {
     static const int bytes[] = {0, 4, 2, 2, 8, 1, 1, 1, 2, 4, 8, 8, 0, 1, 1, 1};
     return t >= 0 && t <= FIA_HIF8 ? bytes[t] : 0;
 }
 
-static int is_float(fia_dtype t) {
-    return t == FIA_F32 || t == FIA_F16 || t == FIA_BF16;
-}
-static int is_byte(fia_dtype t) {
-    return t == FIA_BOOL || t == FIA_I8 || t == FIA_U8;
-}
+static int is_float(fia_dtype t) { return t == FIA_F32 || t == FIA_F16 || t == FIA_BF16; }
+static int is_byte(fia_dtype t) { return t == FIA_BOOL || t == FIA_I8 || t == FIA_U8; }
 
 static int64_t count_of(const fia_tensor *t) {
     int64_t n = 1;
@@ -488,9 +474,7 @@ static int is_sane(const fia_tensor *t) {
     return all >= 0 && all <= BAD_SPAN && span >= 0 && span <= BAD_SPAN;
 }
 
-static int last_is_dense(const fia_tensor *t) {
-    return t->shape[t->ndim - 1] < 2 || t->stride[t->ndim - 1] == 1;
-}
+static int last_is_dense(const fia_tensor *t) { return t->shape[t->ndim - 1] < 2 || t->stride[t->ndim - 1] == 1; }
 
 /* Axes of a layout: sequence, row, head; -1: none, heads then lie side by side in the last axis. */
 typedef struct form {
@@ -521,9 +505,7 @@ typedef struct call_facts {
     int paged, listed, empty, one_row;
 } call_facts;
 
-static void bad_tensor(call_facts *c, int broken, int i) {
-    wrong_if(c->v, broken, tensors[i].name);
-}
+static void bad_tensor(call_facts *c, int broken, int i) { wrong_if(c->v, broken, tensors[i].name); }
 
 static void attribute_rules(call_facts *c) {
     static const struct {
@@ -999,9 +981,7 @@ static void engine_rules(call_facts *c, const fia_plan *any) {
                    OUT); /* a run looks at axes together */
 }
 
-static int lengths_known(const v2_args *a) {
-    return !has(a, QLENS) && !has(a, KVLENS);
-}
+static int lengths_known(const v2_args *a) { return !has(a, QLENS) && !has(a, KVLENS); }
 
 /* Length of a sequence out of a host list; absent: all. */
 static int64_t listed_length(const fia_int_list *list, int64_t b, int sums, int64_t all) {

@@ -4,6 +4,4 @@
  */
 #include "case.h"
 
-int main(int argc, char **argv) {
-    return case_main(argc, argv, NULL);
-}
+int main(int argc, char **argv) { return case_main(argc, argv, NULL); }

@@ -37,9 +37,7 @@ static void complain(const char *what, double a, double b, double c, double got,
                c, got, got, want, want);
 }
 
-static int same_bits(float a, float b) {
-    return fia_float_bits_(a) == fia_float_bits_(b) || (a != a && b != b);
-}
+static int same_bits(float a, float b) { return fia_float_bits_(a) == fia_float_bits_(b) || (a != a && b != b); }
 
 static void check(const char *what, double a, double b, double c, float got, float want) {
     if (!same_bits(got, want)) complain(what, a, b, c, got, want);
@@ -78,45 +76,19 @@ enum { ROUNDS = 20000 };
 
 typedef fia_vf_ (*two_op)(fia_vf_ a, fia_vf_ b);
 
-static fia_vf_ op_add(fia_vf_ a, fia_vf_ b) {
-    return fia_vf_add_(a, b);
-}
-static fia_vf_ op_sub(fia_vf_ a, fia_vf_ b) {
-    return fia_vf_sub_(a, b);
-}
-static fia_vf_ op_mul(fia_vf_ a, fia_vf_ b) {
-    return fia_vf_mul_(a, b);
-}
-static fia_vf_ op_div(fia_vf_ a, fia_vf_ b) {
-    return fia_vf_div_(a, b);
-}
-static fia_vf_ op_max(fia_vf_ a, fia_vf_ b) {
-    return fia_vf_max_(a, b);
-}
-static fia_vf_ op_min(fia_vf_ a, fia_vf_ b) {
-    return fia_vf_min_(a, b);
-}
-static fia_vf_ op_copysign(fia_vf_ a, fia_vf_ b) {
-    return fia_vf_copysign_(a, b);
-}
-static float c_add(float a, float b) {
-    return a + b;
-}
-static float c_sub(float a, float b) {
-    return a - b;
-}
-static float c_mul(float a, float b) {
-    return a * b;
-}
-static float c_div(float a, float b) {
-    return a / b;
-}
-static float c_max(float a, float b) {
-    return a > b ? a : b;
-}
-static float c_min(float a, float b) {
-    return a < b ? a : b;
-}
+static fia_vf_ op_add(fia_vf_ a, fia_vf_ b) { return fia_vf_add_(a, b); }
+static fia_vf_ op_sub(fia_vf_ a, fia_vf_ b) { return fia_vf_sub_(a, b); }
+static fia_vf_ op_mul(fia_vf_ a, fia_vf_ b) { return fia_vf_mul_(a, b); }
+static fia_vf_ op_div(fia_vf_ a, fia_vf_ b) { return fia_vf_div_(a, b); }
+static fia_vf_ op_max(fia_vf_ a, fia_vf_ b) { return fia_vf_max_(a, b); }
+static fia_vf_ op_min(fia_vf_ a, fia_vf_ b) { return fia_vf_min_(a, b); }
+static fia_vf_ op_copysign(fia_vf_ a, fia_vf_ b) { return fia_vf_copysign_(a, b); }
+static float c_add(float a, float b) { return a + b; }
+static float c_sub(float a, float b) { return a - b; }
+static float c_mul(float a, float b) { return a * b; }
+static float c_div(float a, float b) { return a / b; }
+static float c_max(float a, float b) { return a > b ? a : b; }
+static float c_min(float a, float b) { return a < b ? a : b; }
 static float c_copysign(float a, float b) {
     return fia_bits_float_((fia_float_bits_(a) & 0x7fffffffu) | (fia_float_bits_(b) & 0x80000000u));
 }

@@ -192,9 +192,7 @@ static void check_value(const variant *v, call *c, double x) {
     free_clean(k);
 }
 
-static void check_nan_value(const variant *v, call *c) {
-    check_value(v, c, NAN);
-}
+static void check_nan_value(const variant *v, call *c) { check_value(v, c, NAN); }
 
 static void nan_in_a_value_reaches_exactly_its_element(void **state) {
     (void)state;
@@ -203,9 +201,7 @@ static void nan_in_a_value_reaches_exactly_its_element(void **state) {
     assert_true(total_users > 1000);
 }
 
-static void check_infinite_value(const variant *v, call *c) {
-    check_value(v, c, v->types ? -INFINITY : INFINITY);
-}
+static void check_infinite_value(const variant *v, call *c) { check_value(v, c, v->types ? -INFINITY : INFINITY); }
 
 static void infinity_in_a_value_is_infinity_in_its_element(void **state) {
     (void)state;

@@ -80,9 +80,7 @@ void *call_alloc(replay_call *call, size_t bytes) {
 }
 
 /* NaN in every float type: a result that is not written shows. A refused call is checked against finite bytes. */
-static int fill_byte(const replay_call *call) {
-    return call->expect_error ? 0xA5 : 0xFF;
-}
+static int fill_byte(const replay_call *call) { return call->expect_error ? 0xA5 : 0xFF; }
 
 call_status call_add_output(replay_call *call, const char *name, fia_tensor *tensor) {
     call_output *output = &call->outputs[call->n_outputs];
@@ -121,9 +119,7 @@ call_status call_make_workspace(replay_call *call) {
     return CALL_OK;
 }
 
-call_status call_result(fia_status status) {
-    return status == FIA_OK ? CALL_OK : CALL_REFUSED;
-}
+call_status call_result(fia_status status) { return status == FIA_OK ? CALL_OK : CALL_REFUSED; }
 
 void call_end(replay_call *call) {
     size_t i;

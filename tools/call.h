@@ -49,20 +49,20 @@ typedef struct replay_call {
     call_output outputs[CALL_MAX_OUTPUTS];
     int n_outputs;
     fia_plan plan;
-    int planned;      /**< 1: the plan is to be released */
+    int planned; /**< 1: the plan is to be released */
     void *workspace;
-    void *arguments;  /**< the operator's own */
+    void *arguments; /**< the operator's own */
     fia_report report;
     reason why;
-    void **blocks;    /**< everything that call_alloc gave */
+    void **blocks; /**< everything that call_alloc gave */
     size_t n_blocks;
 } replay_call;
 
 /** An operator that this program can run. */
 typedef struct call_operator {
     const char *name;
-    const call_field *fields;     /**< ends with FIELD_END */
-    const char *const *outputs;   /**< ends with NULL */
+    const call_field *fields;               /**< ends with FIELD_END */
+    const char *const *outputs;             /**< ends with NULL */
     call_status (*plan)(replay_call *call); /**< binds the arguments, makes the outputs, plans */
     call_status (*run)(replay_call *call);
 } call_operator;

@@ -81,9 +81,7 @@ static call_status refuse_size(replay_call *call, const char *name, const char *
     return CALL_REFUSED;
 }
 
-static int is_absent(const fia_tensor *tensor) {
-    return !tensor->data && !tensor->ndim;
-}
+static int is_absent(const fia_tensor *tensor) { return !tensor->data && !tensor->ndim; }
 
 /* A size of -1 may be anything. */
 static call_status check_shape(replay_call *call, const char *name, const fia_tensor *tensor, const axes *ax,

@@ -11,8 +11,8 @@
 typedef struct dtype_info {
     const char *name; /**< as safetensors spells it */
     fia_dtype dtype;
-    size_t bytes;     /**< of an element */
-    uint64_t one;     /**< the bits of 1, little-endian */
+    size_t bytes; /**< of an element */
+    uint64_t one; /**< the bits of 1, little-endian */
 } dtype_info;
 
 /** NULL: no element type of replay files. */

@@ -169,9 +169,7 @@ static int by_name(const void *a, const void *b) {
     return strcmp(((const st_tensor *)a)->name, ((const st_tensor *)b)->name);
 }
 
-static int by_key(const void *a, const void *b) {
-    return strcmp(((const st_pair *)a)->key, ((const st_pair *)b)->key);
-}
+static int by_key(const void *a, const void *b) { return strcmp(((const st_pair *)a)->key, ((const st_pair *)b)->key); }
 
 static int by_place(const void *a, const void *b) {
     const st_tensor *x = a, *y = b;
@@ -318,9 +316,7 @@ static int name_against(const void *name, const void *tensor) {
     return strcmp(name, ((const st_tensor *)tensor)->name);
 }
 
-static int key_against(const void *key, const void *pair) {
-    return strcmp(key, ((const st_pair *)pair)->key);
-}
+static int key_against(const void *key, const void *pair) { return strcmp(key, ((const st_pair *)pair)->key); }
 
 const st_tensor *st_find(const st_file *file, const char *name) {
     if (!file->n_tensors) return NULL;

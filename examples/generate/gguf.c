@@ -238,8 +238,7 @@ int gguf_parse(gguf_file *file, const uint8_t *data, size_t size, error *e) {
     if (!(magic = take(&c, 4, "the magic number"))) return -1;
     if (memcmp(magic, "GGUF", 4)) return fail(e, "the file does not begin with GGUF");
     if (take_u32(&c, &version, "the version")) return -1;
-    if (version != 2 && version != 3)
-        return fail(e, "the GGUF version is %lu; allowed: 2, 3", (unsigned long)version);
+    if (version != 2 && version != 3) return fail(e, "the GGUF version is %lu; allowed: 2, 3", (unsigned long)version);
     if (take_u64(&c, &n_tensors, "the tensor count") || take_u64(&c, &n_keys, "the key count")) return -1;
     if (take_keys(&c, file, n_keys) || take_tensors(&c, file, n_tensors)) return -1;
     return place_tensors(&c, file);
@@ -330,8 +329,7 @@ int gguf_get_string(const gguf_file *file, const char *name, gguf_string *value,
     const gguf_key *key = gguf_find_key(file, name);
     const uint8_t *at;
     if (!key) return 0;
-    if (key->type != GGUF_STRING)
-        return fail(e, "key %s has value type %d; a string is needed", name, (int)key->type);
+    if (key->type != GGUF_STRING) return fail(e, "key %s has value type %d; a string is needed", name, (int)key->type);
     at = key->value;
     *value = gguf_next_string(&at);
     return 0;

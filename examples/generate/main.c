@@ -29,18 +29,17 @@ typedef struct options {
     int ids;
 } options;
 
-static const char USAGE[] =
-    "usage: generate [options]\n"
-    "  --model FILE         GGUF file (models/tiny-classics-f16.gguf)\n"
-    "  --prompt TEXT        up to 64 of them, decoded together (\"Alice was beginning to\")\n"
-    "  --length N           tokens to generate for each prompt (96)\n"
-    "  --temperature T      0 (default): the likeliest token; above: sample\n"
-    "  --seed N             of the samples (1)\n"
-    "  --kv f32|f16|bf16    how keys and values are stored (f16)\n"
-    "  --page N             keys of a cache page (16)\n"
-    "  --threads N          (1)\n"
-    "  --rows N             most tokens of a step; longer prompts are fed in parts (512)\n"
-    "  --ids                print token ids instead of text\n";
+static const char USAGE[] = "usage: generate [options]\n"
+                            "  --model FILE         GGUF file (models/tiny-classics-f16.gguf)\n"
+                            "  --prompt TEXT        up to 64 of them, decoded together (\"Alice was beginning to\")\n"
+                            "  --length N           tokens to generate for each prompt (96)\n"
+                            "  --temperature T      0 (default): the likeliest token; above: sample\n"
+                            "  --seed N             of the samples (1)\n"
+                            "  --kv f32|f16|bf16    how keys and values are stored (f16)\n"
+                            "  --page N             keys of a cache page (16)\n"
+                            "  --threads N          (1)\n"
+                            "  --rows N             most tokens of a step; longer prompts are fed in parts (512)\n"
+                            "  --ids                print token ids instead of text\n";
 
 static int read_long(const char *text, long low, long high, long *value) {
     char *end;
@@ -139,20 +138,16 @@ typedef struct run {
 } run;
 
 static void print_token(const run *r, int32_t id) {
-    if (r->o.ids)
-        printf(" %d", (int)id);
-    else
-        tokenizer_print(&r->tok, id, stdout);
+    if (r->o.ids) printf(" %d", (int)id);
+    else tokenizer_print(&r->tok, id, stdout);
 }
 
 static void print_prompt(const run *r, int s) {
     int i;
     if (r->o.ids) printf("prompt %d:", s);
     for (i = 0; r->o.ids && i < r->seq[s].n_prompt; ++i) printf(" %d", (int)r->seq[s].ids[i]);
-    if (r->o.ids)
-        printf("\ntokens %d:", s);
-    else
-        fputs(r->o.prompt[s], stdout);
+    if (r->o.ids) printf("\ntokens %d:", s);
+    else fputs(r->o.prompt[s], stdout);
     fflush(stdout);
 }
 
@@ -296,10 +291,8 @@ int main(int argc, char **argv) {
     r.o.kv = KV_F16;
     if (read_options(&r.o, argc, argv)) return 2;
     bad = prepare(&r, &e) || generate(&r, &e);
-    if (bad)
-        fprintf(stderr, "generate: %s\n", e.text);
-    else
-        print_numbers(&r);
+    if (bad) fprintf(stderr, "generate: %s\n", e.text);
+    else print_numbers(&r);
     for (s = 0; s < r.o.n_prompts; ++s) free(r.seq[s].ids);
     free(r.tokens);
     free(r.logits);

@@ -156,8 +156,7 @@ int model_load(model *m, const gguf_file *file, error *e) {
                     (unsigned long long)tokens->count);
     m->n_vocab = i = (int)tokens->count;
     if (maybe_int(file, "llama.vocab_size", INT32_MAX, &i, e)) return -1;
-    if (i != m->n_vocab)
-        return fail(e, "llama.vocab_size is %d; tokenizer.ggml.tokens has %d elements", i, m->n_vocab);
+    if (i != m->n_vocab) return fail(e, "llama.vocab_size is %d; tokenizer.ggml.tokens has %d elements", i, m->n_vocab);
     if (bind_matrix(file, "token_embd.weight", m->width, m->n_vocab, &m->embedding, e)) return -1;
     if (bind_norm(file, "output_norm.weight", m->width, &m->output_norm, e)) return -1;
     m->output = m->embedding; /* one matrix for both, where the file has no other */
@@ -176,8 +175,7 @@ int model_load(model *m, const gguf_file *file, error *e) {
 }
 
 int model_reserve(model *m, int max_rows, int threads, error *e) {
-    const size_t rows = (size_t)max_rows, width = (size_t)m->width, ff = (size_t)m->ff,
-                 half = (size_t)m->rope_dim / 2;
+    const size_t rows = (size_t)max_rows, width = (size_t)m->width, ff = (size_t)m->ff, half = (size_t)m->rope_dim / 2;
     const size_t q = (size_t)m->n_q_heads * (size_t)m->key_dim, k = (size_t)m->n_kv_heads * (size_t)m->key_dim;
     const size_t v = (size_t)m->n_kv_heads * (size_t)m->value_dim, o = (size_t)m->n_q_heads * (size_t)m->value_dim;
     const size_t row = 2 * width + q + k + v + o + 2 * ff + 2 * half;

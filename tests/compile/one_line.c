@@ -5,6 +5,4 @@
 #define PART 1
 #include "static_part.c"
 
-int part_2(void) {
-    return 0;
-}
+int part_2(void) { return 0; }

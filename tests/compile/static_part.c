@@ -54,7 +54,5 @@ int NAME(PART)(void) {
 
 #if PART == 1
 int part_2(void);
-int main(void) {
-    return part_1() || part_2();
-}
+int main(void) { return part_1() || part_2(); }
 #endif

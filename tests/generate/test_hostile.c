@@ -30,8 +30,7 @@ static uint64_t random64(void) { /* splitmix64 */
 /* Three tokens through the model. */
 static int compute(model *m, error *e) {
     static const int32_t n_rows[1] = {3}, tokens[3] = {0, 1, 2};
-    const kv_shape shape = {
-        m->n_layers, m->n_q_heads, m->n_kv_heads, m->key_dim, m->value_dim, 1, 3, 3, 2, KV_F16, 1};
+    const kv_shape shape = {m->n_layers, m->n_q_heads, m->n_kv_heads, m->key_dim, m->value_dim, 1, 3, 3, 2, KV_F16, 1};
     float *logits = (float *)malloc((size_t)m->n_vocab * sizeof(float));
     kv_cache *kv = kv_make(&shape, e);
     int bad = !logits || !kv || model_reserve(m, 3, 1, e) || model_step(m, kv, 1, n_rows, tokens, logits, e);
@@ -95,9 +94,24 @@ static void a_file_cut_at_any_length_is_refused(void **unused) {
 
 /* One changed place of 1, 4 or 8 bytes: random bits, small numbers, and the ends of every integer type. */
 static void a_file_with_changed_header_is_refused_or_works(void **unused) {
-    static const uint64_t extreme[] = {0, 1, 2, 3, 8, 13, 0x7f, 0xff, 0x7fff, 0xffff, 0x7fffffff, 0x80000000,
-                                       0xffffffff, 0x100000000, 0x7fffffffffffffff, 0x8000000000000000,
-                                       0xffffffffffffffff, 0xfffffffffffffff8};
+    static const uint64_t extreme[] = {0,
+                                       1,
+                                       2,
+                                       3,
+                                       8,
+                                       13,
+                                       0x7f,
+                                       0xff,
+                                       0x7fff,
+                                       0xffff,
+                                       0x7fffffff,
+                                       0x80000000,
+                                       0xffffffff,
+                                       0x100000000,
+                                       0x7fffffffffffffff,
+                                       0x8000000000000000,
+                                       0xffffffffffffffff,
+                                       0xfffffffffffffff8};
     uint8_t *copy = (uint8_t *)malloc(size);
     int i, refused = 0, computed = 0;
     error e;
@@ -116,10 +130,8 @@ static void a_file_with_changed_header_is_refused_or_works(void **unused) {
         if (n > header - at) n = header - at;
         for (j = 0; j < (int)n; ++j) copy[at + (size_t)j] = (uint8_t)(value >> 8 * j);
         compute_it = (i - refused) % 64 == 0;
-        if (load(copy, size, compute_it, &e))
-            ++refused;
-        else
-            computed += compute_it;
+        if (load(copy, size, compute_it, &e)) ++refused;
+        else computed += compute_it;
         memcpy(copy + at, original + at, n);
     }
     free(copy);
@@ -192,8 +204,7 @@ static const fault faults[] = {
     {"tokenizer.ggml.bos_token_id", 4, 4, 1024, "tokenizer.ggml.bos_token_id is 1024; allowed: 0 to 1023"},
     {"tokenizer.ggml.eos_token_id", 4, 4, 0xffffffff, "tokenizer.ggml.eos_token_id is 4294967295"},
     {"tokenizer.ggml.add_bos_token", 4, 1, 2, "key tokenizer.ggml.add_bos_token holds bool 2"},
-    {"tokenizer.ggml.add_bos_token", 0, 4, GGUF_U8,
-     "tokenizer.ggml.add_bos_token has value type 0; a bool is needed"},
+    {"tokenizer.ggml.add_bos_token", 0, 4, GGUF_U8, "tokenizer.ggml.add_bos_token has value type 0; a bool is needed"},
     {"token_embd.weight", 0, 4, 0, "tensor token_embd.weight has 0 dimensions"},
     {"token_embd.weight", 0, 4, 5, "tensor token_embd.weight has 5 dimensions"},
     {"token_embd.weight", 4, 8, 0, "tensor token_embd.weight has dimension 0"},

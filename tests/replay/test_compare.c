@@ -102,12 +102,12 @@ static void small_floats_widen_exactly(void **state) {
         uint16_t bits;
         double value;
     } cases[] = {
-        {FIA_F16, 0x3C00, 1.0},        {FIA_F16, 0x0001, 0x1p-24},      {FIA_F16, 0xFBFF, -65504.0},
-        {FIA_F16, 0x0400, 0x1p-14},    {FIA_F16, 0x03FF, 0x1.FF8p-15},  {FIA_F16, 0x7C00, INFINITY},
-        {FIA_F16, 0xFC00, -INFINITY},  {FIA_BF16, 0x3F80, 1.0},         {FIA_BF16, 0x0001, 0x1p-133},
+        {FIA_F16, 0x3C00, 1.0},         {FIA_F16, 0x0001, 0x1p-24},     {FIA_F16, 0xFBFF, -65504.0},
+        {FIA_F16, 0x0400, 0x1p-14},     {FIA_F16, 0x03FF, 0x1.FF8p-15}, {FIA_F16, 0x7C00, INFINITY},
+        {FIA_F16, 0xFC00, -INFINITY},   {FIA_BF16, 0x3F80, 1.0},        {FIA_BF16, 0x0001, 0x1p-133},
         {FIA_BF16, 0x7F7F, 0x1.FEp127}, {FIA_BF16, 0xFF80, -INFINITY},  {FIA_F8_E4M3, 0x38, 1.0},
-        {FIA_F8_E4M3, 0x01, 0x1p-9},   {FIA_F8_E4M3, 0x7E, 448.0},      {FIA_F8_E4M3, 0xFE, -448.0},
-        {FIA_F8_E5M2, 0x3C, 1.0},      {FIA_F8_E5M2, 0x01, 0x1p-16},    {FIA_F8_E5M2, 0x7B, 57344.0},
+        {FIA_F8_E4M3, 0x01, 0x1p-9},    {FIA_F8_E4M3, 0x7E, 448.0},     {FIA_F8_E4M3, 0xFE, -448.0},
+        {FIA_F8_E5M2, 0x3C, 1.0},       {FIA_F8_E5M2, 0x01, 0x1p-16},   {FIA_F8_E5M2, 0x7B, 57344.0},
         {FIA_F8_E5M2, 0xFC, -INFINITY},
     };
     const uint16_t half_nan = 0x7E00, brain_nan = 0xFFC0;

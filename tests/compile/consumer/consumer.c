@@ -2,6 +2,4 @@
 #define FIA_IMPLEMENTATION
 #include "fia.h"
 
-int main(void) {
-    return fia_version() == FIA_VERSION ? 0 : 1;
-}
+int main(void) { return fia_version() == FIA_VERSION ? 0 : 1; }
