@@ -29,8 +29,9 @@
  *
  * Numerics: q, K and V are widened to f32, never rounded; sums are f32, with FMA where the CPU has it; exp is within
  *   1 ulp (1.5 without FMA); LSE is the natural log. Error of an f32 output row, |out - exact| / |exact|: rms below
- *   2e-6 on normal data. f16 and bf16 outputs are rounded once, to nearest even. Logits and sums overflow where f32
- *   does. NaN and infinities that a row keeps follow IEEE; a NaN result is always the positive quiet NaN.
+ *   2e-6 on normal data. f16 and bf16 outputs are rounded once, to nearest even. Logits overflow where f32 does, and
+ *   sums of V times weights, of up to 16 each. NaN and infinities that a row keeps follow IEEE; a NaN result is always
+ *   the positive quiet NaN.
  * Cost: a decode step reads K and V rows inside the bounds once per KV head, in place: Hkv * Skv * (D + Dr + Dv)
  *   elements. Prefill widens them once per few hundred query rows. Every kept (query head, row, key) takes
  *   2 (D + Dr + Dv) flops.
@@ -2312,8 +2313,7 @@ static void fia_modify_scores_(const fia_row_block_ *rb, int64_t first_key, cons
 #endif
 
 /* Prefetches are spread: while bytes of a row are read, the same bytes of the row in its place in the next piece are
- * asked for; bursts would wait for each other. From 4 rows on arithmetic takes longer than that wait, and whole rows
- * are asked for. */
+ * asked for; bursts would wait for each other. */
 enum { FIA_LINE_ = 64, FIA_WAY_ = 4096 /* bytes of a first cache over its ways: rows that far apart share sets */ };
 
 static const fia_prefetch fia_no_prefetch_ = {NULL, 0, 0, 1};
@@ -2326,14 +2326,13 @@ FIA_INLINE_ void fia_stream_dots_(const fia_loader_ *from, const int keys, const
                                   ptrdiff_t q_stride, const char *const *key, const char *const *next, int level,
                                   int n) {
     fia_vf_ acc[FIA_ACC_ > 8 ? FIA_ACC_ : 8];
-    int i, j, r, line;
+    int i, j, r;
     FIA_UNROLL_ for (j = 0; j < keys * rows; ++j) acc[j] = fia_vf_zero_();
     for (i = 0; i + FIA_LANES <= n;) {
-        const int ask = rows < 4 && i + FIA_LINE_ / from->bytes < n ? i + FIA_LINE_ / from->bytes : n;
-        for (line = i; next && line < ask; line += FIA_LINE_ / from->bytes) {
-            FIA_UNROLL_ for (j = 0; j < keys; ++j) FIA_PREFETCH_(next[j] + (ptrdiff_t)line * from->bytes, level);
+        const int line = i + FIA_LINE_ / from->bytes < n ? i + FIA_LINE_ / from->bytes : n;
+        if (next) {
+            FIA_UNROLL_ for (j = 0; j < keys; ++j) FIA_PREFETCH_(next[j] + (ptrdiff_t)i * from->bytes, level);
         }
-        line = ask;
         for (; i + FIA_LANES <= line; i += FIA_LANES) {
             fia_vf_ x[FIA_STREAM_ROWS];
             FIA_UNROLL_ for (r = 0; r < rows; ++r) {
@@ -2481,7 +2480,11 @@ FIA_INLINE_ fia_vf_ fia_fold_sum_(fia_vf_ x, int rows) {
     return x;
 }
 
-/* A chunk's state of one row block: m and l by row (repeated to whole vectors). */
+/* The maximum that weights refer to moves on when a score passes it by more than this, in log2: what was summed is
+ * rescaled about once per chunk, and weights stay below 16. FlashAttention-4 does so, with 8. */
+#define FIA_LAG_ 4.0f
+
+/* A chunk's state of one row block: m (what weights refer to) and l by row (repeated to whole vectors). */
 typedef struct fia_stream_state_ {
     float m[16], l[16];
 } fia_stream_state_;
@@ -2502,7 +2505,8 @@ FIA_INLINE_ int fia_softmax_vector_(float *state_m, float *state_l, const int n,
     FIA_UNROLL_ for (i = 0; i < n; ++i) p[i] = fia_vf_mul_(fia_vf_load_(scores + i * period), scale);
     top = p[0];
     FIA_UNROLL_ for (i = 1; i < n; ++i) top = fia_vf_max_(top, p[i]);
-    m = fia_vf_max_(old, fia_fold_max_(fia_vf_max_(least, top), rows));
+    m = fia_fold_max_(fia_vf_max_(least, top), rows);
+    m = fia_vf_select_(fia_vf_lt_(fia_vf_add_(old, fia_vf_set1_(FIA_LAG_)), m), m, old);
     a = fia_vf_exp2_(fia_vf_sub_(old, fia_vf_max_(fia_vf_set1_(FIA_KEPT_MIN_), m)));
     a = fia_vf_select_(fia_vf_eq_(old, m), fia_vf_set1_(1.0f), a);
     fia_vf_store_(state_m, m);
@@ -3809,7 +3813,7 @@ static void fia_gather_streams_(fia_gather_ *g) {
 }
 
 /* Pointers to n rows that lie stride bytes apart; eight at a time, which compilers turn into vectors. */
-static void fia_row_pointers_(const char **rows, const char *p, ptrdiff_t stride, int64_t n) {
+FIA_INLINE_ void fia_row_pointers_(const char **rows, const char *p, ptrdiff_t stride, int64_t n) {
     int64_t j;
     int i;
     for (j = 0; j + 8 <= n; j += 8, p += 8 * stride)
@@ -3818,7 +3822,7 @@ static void fia_row_pointers_(const char **rows, const char *p, ptrdiff_t stride
 }
 
 /* Row pointers; entries that are not followed borrow the row of one that is. Returns 0 if none is followed. */
-static int fia_gather_rows_(fia_gather_ *g, int which) {
+FIA_INLINE_ int fia_gather_rows_(fia_gather_ *g, int which) {
     const fia_stream_view_ *v = &g->base[which];
     const char *base = v->base + g->kv_head * g->head_bytes[which], *any = NULL, **rows = g->rows[which];
     int64_t r, j, n = 0;
@@ -3902,7 +3906,7 @@ FIA_INLINE_ int fia_per_channel_(const fia_scale_view *view) {
 }
 
 /* Keys [first, first + n) of g's list for its KV head. Returns 0 where nothing of them is followed. */
-static int fia_gather_head_(fia_gather_ *g, int kv_head) {
+FIA_INLINE_ int fia_gather_head_(fia_gather_ *g, int kv_head) {
     const fia_problem *p = g->problem;
     int which;
     g->kv_head = kv_head;
@@ -3913,7 +3917,7 @@ static int fia_gather_head_(fia_gather_ *g, int kv_head) {
     return 1;
 }
 
-static void fia_gather_find_(fia_gather_ *g, const fia_keys *keys, int64_t first, int64_t n) {
+FIA_INLINE_ void fia_gather_find_(fia_gather_ *g, const fia_keys *keys, int64_t first, int64_t n) {
     g->first = first;
     g->n = n;
     if (g->positions) {
@@ -4506,7 +4510,8 @@ static void fia_stream_begin_chunk_(const fia_worker_ *w, int k) {
     memset(sb->state.l, 0, sizeof(sb->state.l));
     memset(sb->weight_sum, 0, sizeof(sb->weight_sum));
     memset(sb->offset_sum, 0, sizeof(sb->offset_sum));
-    memset(fia_stream_out_(w, k), 0, (size_t)(FIA_STREAM_ROWS * w->problem->value_dim) * sizeof(float));
+    memset(fia_stream_out_(w, k), 0,
+           ((size_t)w->problem->value_dim << fia_rows_index_(w->blocks[k].rows)) * sizeof(float));
 }
 
 /* Room for a stream of rows in another form than the stored one. */
@@ -4516,8 +4521,8 @@ typedef struct fia_row_room_ {
 } fia_row_room_;
 
 /* A stream of rows as the kernels take it: in place, or widened where no kernel reads the stored form. */
-static const fia_rows *fia_stream_rows_(const fia_worker_ *w, const fia_gather_ *g, int which, const fia_stream *kernel,
-                                        fia_row_room_ *room) {
+FIA_INLINE_ const fia_rows *fia_stream_rows_(const fia_worker_ *w, const fia_gather_ *g, int which,
+                                             const fia_stream *kernel, fia_row_room_ *room) {
     const fia_rows *stored = &g->stored[which];
     const ptrdiff_t floats = (fia_max_(fia_q_stride_(w->problem), w->problem->value_dim) + 16) * FIA_STREAM_KEYS;
     float *dst = w->decoded + which * floats;
@@ -4578,9 +4583,9 @@ static void fia_stream_scale_weights_(const fia_worker_ *w, const fia_gather_ *g
         }
 }
 
-/* Adds the values of keys [first, first + n) of a piece; rows: of the whole piece. kept[j]: the rows that keep key j, a
- * bit each; NULL: all do. Keys that all rows drop are left out; where a row drops a key that another keeps, and V is not
- * finite, each row adds its own keys alone: same sums, same order. */
+/* Adds the values of keys [first, first + n) of a piece; rows: of the whole piece. kept[j]: the rows that keep key j,
+ * a bit each; NULL: all do. Keys that all rows drop are left out; where a row drops a key that another keeps, and V is
+ * not finite, each row adds its own keys alone: same sums, same order. */
 static void fia_stream_add_values_(const fia_worker_ *w, const fia_gather_ *g, int k, int padded, float *weights,
                                    const unsigned char *kept, fia_rows rows, int first, int n, fia_prefetch next) {
     const fia_stream *kernel = w->plan->stream_v;
