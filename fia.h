@@ -19,10 +19,10 @@
  *   operator doors    fia_fused_infer_attention_score_v2_*: the parameter names of torch_npu, tensors as arguments.
  *
  * The way of one query row, five functions in the rooms named behind them; what stands between hands the work out:
- *   fia_run (R15) -> fia_attend_item_ (R13), a share of the work, chunk by chunk
- *   -> fia_tile_step_ (R12), or fia_stream_piece_ (R13) for few rows: scores, modifiers, weights, values of a block
+ *   fia_run (R15) -> fia_attend_item_ (R13e), a share of the work, chunk by chunk
+ *   -> fia_tile_step_ (R12), or fia_stream_piece_ (R13e) for few rows: scores, modifiers, weights, values of a block
  *   -> fia_softmax_block_ (R12), or fia_softmax_piece_ (R11): the online softmax
- *   -> fia_finish_rows_ (R13): sink, division, LSE, cast
+ *   -> fia_finish_rows_ (R13d): sink, division, LSE, cast
  *
  * Axes: B sequences, Hq query heads, Hkv KV heads, G = Hq / Hkv, Sq query rows, Skv keys, D key dim, Dr rope dim,
  *       Dv value dim, P page size. Query head h reads KV head h / G. Strides are bytes, named <axis>_bytes.
@@ -47,7 +47,8 @@
  *
  * Contents:  grep -n '^/\* ==== ' fia.h
  *   R1 config   R2 types   R3 functions
- *   R4 compiler R5 lanes R6 math R7 codecs R8 keys R9 row state R10 modifiers R11 stream R12 tiles R13 drivers
+ *   R4 compiler R5 lanes R6 math R7 codecs R8 keys R9 row state R10 modifiers R11 stream R12 tiles
+ *   R13 drivers (a layout, b phase 0, c gathering, d items, e attend)
  *   R14 context R15 engine api R16 operator doors
  */
 #ifndef FIA_H_INCLUDED
@@ -2833,9 +2834,10 @@ static const fia_tile fia_tile_lanes_ = {"lanes",
                                          fia_tile_export_,
                                          fia_tile_fold_};
 
-/* ==== R13 drivers ============================================================================ */
-/* The phases of a job. Phase 0 checks lengths and tables and lays the work out; phase 1 attends, item by item; phase 2
- * folds the row blocks that were cut between chunks. All sizes come from one layout function (fia_layout_).
+/* ==== R13a drivers: layout =================================================================== */
+/* The phases of a job. Phase 0 checks lengths and tables and lays the work out (R13b); phase 1 attends, item by item;
+ * phase 2 folds the row blocks that were cut between chunks (R13e). All sizes come from one layout function
+ * (fia_layout_).
  * Unit: a sequence, one KV head (or all, where a key's heads lie side by side), and row blocks that share prepared
  * keys. Item: a unit, or what lies between two cuts of it. A cut is a point (unit, row block, chunk). */
 
@@ -3162,7 +3164,10 @@ static void fia_chunk_range_(const fia_plan *plan, const fia_sequence_ *s, int64
     *end = fia_floor_div_(grid + hi - 1, s->chunk) - base + 1;
 }
 
-/* ---- phase 0: check ---- */
+/* ==== R13b drivers: phase 0 ================================================================== */
+/* Whatever a run brings is checked before anything is written; then the work is cut into items. */
+
+/* ---- check ---- */
 
 static int64_t fia_length_at_(const fia_ints *ints, int form, int64_t b, int64_t longest, int64_t *start) {
     int64_t before, end;
@@ -3577,7 +3582,7 @@ static fia_status fia_check_keys_(const fia_bound_job_ *b, const fia_sequence_ *
     return FIA_OK;
 }
 
-/* ---- phase 0: lay out ---- */
+/* ---- lay out ---- */
 
 /* Stream serves as many rows per KV head as one of its kernels takes; else tiles. Depends on the sequence alone. */
 static int fia_family_(const fia_plan *plan, const fia_sequence_ *s) {
@@ -3781,7 +3786,8 @@ static fia_status fia_phase_check_(const fia_bound_job_ *b) {
     return FIA_OK;
 }
 
-/* ---- gathering: pointers, positions and scales of the keys that come next ---- */
+/* ==== R13c drivers: gathering ================================================================ */
+/* Pointers, positions and scales of the keys that come next, for kernels of both families. */
 
 /* Where each stream of stored rows begins for the sequence of g. */
 static void fia_gather_streams_(fia_gather_ *g) {
@@ -3991,7 +3997,8 @@ static void fia_block_decode_(const fia_tile_block *block, int which, int first,
         fia_apply_scales_(data->gather, which, data->first + first, n, rows.elements, dst, dst_stride);
 }
 
-/* ---- a worker's share of the workspace ---- */
+/* ==== R13d drivers: items ==================================================================== */
+/* What a worker holds while it does an item, and how a finished row leaves it. */
 
 typedef struct fia_worker_ {
     const fia_bound_job_ *job;
@@ -4245,6 +4252,7 @@ static void fia_rect_bounds_(const fia_worker_ *w, const fia_rect_ *rect, int64_
     if (*lo > *hi) *lo = *hi;
 }
 
+/* ==== R13e drivers: attend =================================================================== */
 /* ---- tile family ---- */
 
 /* V of keys [first, first + n) of the gather holds a NaN or an infinity. */
