@@ -741,7 +741,7 @@ static inline call_part call_whole(const call *c, int b) {
 /** The bits of a part: for each head and row the output row and its LSE. */
 static inline unsigned char *call_take(const call *c, int b, call_part part, size_t *bytes) {
     const size_t row = (size_t)c->spec.Dv * call_size(c->spec.out), lse = c->spec.no_lse ? 0 : 4;
-    unsigned char *bits = (unsigned char *)malloc((size_t)(part.heads * part.rows) * (row + lse) + 1), *at = bits;
+    unsigned char *bits = (unsigned char *)calloc((size_t)(part.heads * part.rows) * (row + lse) + 1, 1), *at = bits;
     int64_t h, r;
     assert_non_null(bits);
     for (h = part.first_head; h < part.first_head + part.heads; ++h)
