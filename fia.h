@@ -29,9 +29,9 @@
  *
  * Numerics: q, K and V are widened to f32, never rounded; sums are f32, with FMA where the CPU has it; exp is within
  *   1 ulp (1.5 without FMA); LSE is the natural log. Error of an f32 output row, |out - exact| / |exact|: rms below
- *   2e-6 on normal data. f16 and bf16 outputs are rounded once, to nearest even. Logits overflow where f32 does, and
- *   sums of V times weights, of up to 16 each. NaN and infinities that a row keeps follow IEEE; a NaN result is always
- *   the positive quiet NaN.
+ *   2e-6 on normal data. f16 and bf16 outputs are rounded once, to nearest even. Overflow as in f32: logits in base 2,
+ *   and weights of up to 16 times V or V's scales. NaN and infinities that a row keeps follow IEEE; a NaN result is
+ *   always the positive quiet NaN.
  * Cost: a decode step reads K and V rows inside the bounds once per KV head, in place: Hkv * Skv * (D + Dr + Dv)
  *   elements. Prefill widens them once per few hundred query rows. Every kept (query head, row, key) takes
  *   2 (D + Dr + Dv) flops.
@@ -807,16 +807,16 @@ static inline const fia_dlpack_type *fia_dlpack_find(int code, int bits, fia_dty
  * The element type is FIA_NONE, which every door refuses, where it has no code here or the data is not the CPU's.
  */
 static inline fia_tensor fia_tensor_from_dlpack(const DLTensor *t) {
-    fia_tensor r = fia_tensor_make((char *)t->data + t->byte_offset, FIA_NONE, 0, NULL);
+    fia_tensor r = fia_tensor_make(t->data ? (char *)t->data + t->byte_offset : NULL, FIA_NONE, 0, NULL);
     const fia_dlpack_type *type = fia_dlpack_find(t->dtype.code, t->dtype.bits, FIA_NONE);
-    int64_t step = 1;
+    uint64_t step = 1; /* sizes that overflow are refused by the doors, not here */
     int i;
     if (type && t->dtype.lanes == 1 && t->device.device_type == kDLCPU) r.dtype = type->dtype;
     r.ndim = t->ndim;
     for (i = t->ndim - 1; i >= 0 && t->ndim <= 6; --i) {
         r.shape[i] = t->shape[i];
-        r.stride[i] = t->strides ? t->strides[i] : step;
-        step *= t->shape[i];
+        r.stride[i] = t->strides ? t->strides[i] : (int64_t)step;
+        step *= (uint64_t)t->shape[i];
     }
     return r;
 }
@@ -2017,7 +2017,7 @@ static void fia_partial_fold_(fia_partial_ into, fia_partial_ part, int rows, in
 static float fia_state_finish_(float m, float l, float sink, float *weight) {
     const float none = -FIA_INF_;
     double lse = (double)m * FIA_LN2_ + fia_log_(l);
-    if (m == FIA_KEPT_MIN_) lse = none; /* every kept score was -inf: sum exp(s) = 0 */
+    if (m == FIA_KEPT_MIN_ && l == l) lse = none; /* every kept score was -inf: sum exp(s) = 0 */
     if (sink == none) {
         *weight = m == FIA_KEPT_MIN_ ? none - none : 1.0f / l; /* 0 / 0 as IEEE has it */
     } else if (sink == FIA_INF_ || m == FIA_KEPT_MIN_) {
@@ -2482,7 +2482,7 @@ FIA_INLINE_ fia_vf_ fia_fold_sum_(fia_vf_ x, int rows) {
 }
 
 /* The maximum that weights refer to moves on when a score passes it by more than this, in log2: what was summed is
- * rescaled about once per chunk, and weights stay below 16. FlashAttention-4 does so, with 8. */
+ * rescaled about once per chunk, and weights are at most 16. FlashAttention-4 does so, with 8. */
 #define FIA_LAG_ 4.0f
 
 /* A chunk's state of one row block: m (what weights refer to) and l by row (repeated to whole vectors). */
@@ -2507,7 +2507,7 @@ FIA_INLINE_ int fia_softmax_vector_(float *state_m, float *state_l, const int n,
     top = p[0];
     FIA_UNROLL_ for (i = 1; i < n; ++i) top = fia_vf_max_(top, p[i]);
     m = fia_fold_max_(fia_vf_max_(least, top), rows);
-    m = fia_vf_select_(fia_vf_lt_(fia_vf_add_(old, fia_vf_set1_(FIA_LAG_)), m), m, old);
+    m = fia_vf_select_(fia_vf_lt_(fia_vf_set1_(FIA_LAG_), fia_vf_sub_(m, old)), m, old); /* -inf - -inf: stays */
     a = fia_vf_exp2_(fia_vf_sub_(old, fia_vf_max_(fia_vf_set1_(FIA_KEPT_MIN_), m)));
     a = fia_vf_select_(fia_vf_eq_(old, m), fia_vf_set1_(1.0f), a);
     fia_vf_store_(state_m, m);
@@ -4675,7 +4675,8 @@ static void fia_stream_modify_(const fia_row_block_ *rb, const fia_gather_ *g, i
 
 /* One row block against one piece of keys: scores, modifiers, online softmax, values. Scores stand at the keys' slots
  * of the piece's grid, and the softmax moves on by FIA_STREAM_STEP_ slots however long the piece is: the same keys meet
- * in its sums wherever bounds cut a piece, and however far apart rows lie. */
+ * in its sums wherever bounds cut a piece, and however far apart rows lie. Values of partial pieces are added by such
+ * steps, too: whether rows are added apart depends on all keys that are added at once. */
 static void fia_stream_piece_(const fia_worker_ *w, const fia_gather_ *g, int k, const fia_prefetch *next_k,
                               const fia_prefetch *next_v) {
     const fia_row_block_ *rb = w->blocks + k;
@@ -4695,11 +4696,12 @@ static void fia_stream_piece_(const fia_worker_ *w, const fia_gather_ *g, int k,
     if (partial) fia_stream_modify_(rb, g, padded, scores, kept);
     values = fia_stream_rows_(w, g, FIA_OF_VALUE, w->plan->stream_v, &room);
     for (slot = 0; slot < keys; slot += FIA_STREAM_STEP_) {
-        if (!fia_softmax_piece_(&sb->state, padded, piece + slot * padded, alpha, factor, floor)) continue;
+        const int grew = fia_softmax_piece_(&sb->state, padded, piece + slot * padded, alpha, factor, floor);
+        if (!grew && !partial) continue;
         done = (int)fia_max_(0, fia_min_(slot - g->slot, n)); /* keys whose weights are of the old maximum */
         if (done > added) fia_stream_add_values_(w, g, k, padded, scores, kept, *values, added, done - added, *next_v);
         added = (int)fia_max_(added, done);
-        fia_stream_rescale_(w, k, alpha);
+        if (grew) fia_stream_rescale_(w, k, alpha);
     }
     if (n > added) fia_stream_add_values_(w, g, k, padded, scores, kept, *values, added, n - added, *next_v);
 }
@@ -5771,15 +5773,17 @@ static void fia_explain_number_(fia_text_ *t, const char *key, int64_t value, co
 /* Families, cuts and folds of a run whose phase 0 is done. */
 static void fia_explain_run_(fia_text_ *t, const fia_job *job) {
     fia_bound_job_ b;
-    int64_t i, by_rows = 0, by_chunks = 0;
+    int64_t i, by_rows = 0, by_chunks = 0, chunk = 0;
     fia_bind_(job, &b);
     if (fia_verdict_(&b, NULL) != FIA_OK) return;
+    for (i = 0; i < b.header->n_sequences; ++i) chunk = fia_max_(chunk, b.sequences[i].chunk);
     for (i = 0; i < b.header->n_cuts; ++i) {
         if (b.cuts[i].ordinal < 0) ++by_rows;
         else ++by_chunks;
     }
     fia_explain_number_(t, "families: stream ", b.header->n_stream, "");
     fia_explain_number_(t, ", tile ", b.header->n_tile, "\n");
+    fia_explain_number_(t, "longest chunk: ", chunk, "\n");
     fia_explain_number_(t, "cuts: none ", by_rows + by_chunks == 0, "");
     fia_explain_number_(t, ", rows ", by_rows, "");
     fia_explain_number_(t, b.header->by_chunks ? ", all blocks by chunks " : ", chunks ", by_chunks, "\n");

@@ -35,7 +35,7 @@ double case_normal(case_random *random);
 
 /* ---- what is drawn ---- */
 
-enum { CASE_MAX_SEQUENCES = 12, CASE_MAX_MEMORY = 64, CASE_EXPLAIN_BYTES = 4096 };
+enum { CASE_MAX_SEQUENCES = 12, CASE_MAX_MEMORY = 64, CASE_EXPLAIN_BYTES = 4096, CASE_NOTE_BYTES = 256 };
 
 /** Where the keys of a case lie. */
 enum {
@@ -154,8 +154,15 @@ typedef struct test_case {
     size_t owned_bytes[CASE_MAX_MEMORY];
     int n_owned;
     char explained[CASE_EXPLAIN_BYTES]; /* fia_explain of the first run */
+    char note[CASE_NOTE_BYTES];         /* lines "key: word, word" of the hook, counted like those of fia_explain */
     void *user;                         /* of the hook */
 } test_case;
+
+/** What must be met, and how often in 2000 cases. */
+typedef struct case_wanted {
+    const char *word; /* "key: word" */
+    int times;
+} case_wanted;
 
 /**
  * What an addition under test changes. Any member may be NULL (0).
@@ -175,6 +182,9 @@ struct case_hook {
     int64_t (*position)(const void *c, int64_t b, int32_t h, int64_t r, int64_t entry);
     /** rms bound of a row's error on normal data, where it is above 2e-6. */
     double tolerance;
+    /** Words that a long test must meet, by fia_explain or by the note of a case. */
+    const case_wanted *words;
+    int n_words;
     /** Called after the check of a case: counters of the addition and so on; returns 0 if all is well. */
     int (*after)(test_case *c, FILE *log);
 };
@@ -203,7 +213,7 @@ typedef struct case_class {
 
 typedef struct case_stats {
     int64_t cases, failed, rows, long_cases;
-    double work; /* multiply-adds */
+    double work, most_work; /* multiply-adds: sum, of the dearest case */
     case_class classes[CASE_CLASSES];
     double lse_worst;
     int n_words; /* words of fia_explain, and in how many cases each stood */

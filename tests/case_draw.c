@@ -56,6 +56,7 @@ enum { COMMON_DIMS = sizeof(common_dims) / sizeof(common_dims[0]) };
 
 static int32_t draw_dim(case_random *random) {
     if (case_chance(random, 20)) return (int32_t)case_between(random, 0, 40) * 2 + 1;
+    if (case_chance(random, 12)) return (int32_t)case_between(random, 1, 1100);
     if (case_chance(random, 35)) return case_chance(random, 50) ? 64 : 128;
     return common_dims[case_between(random, 0, COMMON_DIMS - 1)];
 }
@@ -463,10 +464,11 @@ static void type_features(feature_list *f, const case_draw *d) {
 
 static void size_features(feature_list *f, const case_draw *d) {
     add(f, "rope", 0, d->Dr > 0);
-    add(f, "D odd", 5, d->D % 2 == 1);
-    add(f, "D even, not of 16", 5, d->D % 2 == 0 && d->D % 16 != 0);
+    add(f, "D odd ..127", 5, d->D % 2 == 1 && d->D < 128);
+    add(f, "D even ..126, not of 16", 5, d->D % 2 == 0 && d->D % 16 != 0 && d->D < 128);
     add(f, "D 16..128", 5, d->D % 16 == 0 && d->D <= 128);
-    add(f, "D 192..", 5, d->D % 16 == 0 && d->D > 128);
+    add(f, "D 144..", 5, d->D % 16 == 0 && d->D > 128);
+    add(f, "D 129.., not of 16", 5, d->D % 16 != 0 && d->D > 128);
     add(f, "Dv not D", 0, d->Dv != d->D);
     add(f, "Dv odd", 0, d->Dv % 2 == 1);
     add(f, "G 1", 6, d->G == 1);
@@ -495,6 +497,9 @@ static void form_features(feature_list *f, const case_draw *d) {
     add(f, "page 7", 9, paged && d->page_size == 7);
     add(f, "page 16", 9, paged && d->page_size == 16);
     add(f, "page 128", 9, paged && d->page_size == 128);
+    add(f, "V in another order than K", 0, !d->value_in_key && d->value_keys != d->keys);
+    add(f, "head strides of sequences", 0, d->keys == CASE_KEYS_LIST && d->list_strides);
+    add(f, "gaps", 0, d->gaps);
     add(f, "0 strides", 0, d->broadcast);
     add(f, "negative strides", 0, d->negative);
     add(f, "q packed", 10, d->q_packed);
@@ -527,6 +532,8 @@ static void modifier_features(feature_list *f, const case_draw *d) {
     add(f, "bias bf16", 13, d->bias.dtype == FIA_BF16);
     add(f, "bias before scale", 0, d->bias.dtype && d->bias_before_scale);
     add(f, "bias -inf", 0, d->bias.dtype && d->bias.infinities);
+    add(f, "scale given", 19, d->scale > 0);
+    add(f, "scale negative", 19, d->scale < 0);
     add(f, "softcap", 0, d->softcap > 0);
     add(f, "ALiBi", 0, d->alibi != FIA_NONE);
     add(f, "mask f32", 14, d->additive.dtype == FIA_F32);
@@ -581,13 +588,22 @@ static const char *const impossible[][2] = {{"page ", "head-major"},
                                             {"page ", "token-major"},
                                             {"page ", "packed keys"},
                                             {"page ", "key list"},
-                                            {"D odd", "NZ"},
-                                            {"D even, not of 16", "NZ"},
+                                            {"D odd ..127", "NZ"},
+                                            {"D even ..126, not of 16", "NZ"},
+                                            {"D 129.., not of 16", "NZ"},
+                                            {"V in another order than K", "v in key"},
+                                            {"V in another order than K", "packed keys"},
+                                            {"V in another order than K", "key list"},
+                                            {"V in another order than K", "head strides of sequences"},
+                                            {"head strides of sequences", "head-major"},
+                                            {"head strides of sequences", "token-major"},
+                                            {"head strides of sequences", "packed keys"},
+                                            {"head strides of sequences", "BnBsH"},
+                                            {"head strides of sequences", "BnNBsD"},
+                                            {"head strides of sequences", "NZ"},
+                                            {"head strides of sequences", "page "},
                                             {"top left", "q_offset"},
-                                            {"no rows", "q lens absent"},
-                                            {"no keys", "kv lens absent"},
-                                            {"mixed batch", "q lens absent"},
-                                            {"2..8 rows", "q lens absent"}};
+                                            {"mixed batch", "q lens absent"}};
 
 static int begins(const char *name, const char *prefix) { return strncmp(name, prefix, strlen(prefix)) == 0; }
 

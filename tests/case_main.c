@@ -5,9 +5,10 @@
  * Environment
  *   SEED=n         seed of the whole test; printed
  *   CASE=0x...     one case alone, as a failure names it
- *   COUNT=n        number of cases
- *   FILTER=a,!b    only cases that have a feature whose name contains a, and none whose name contains b
- *   TEST_BUDGET=f  multiplies the number of cases by f; printed
+ *   COUNT=n        number of cases; printed
+ *   FILTER=a,!b    only cases that have a feature whose name contains a, and none whose name contains b; nothing is
+ *                  asked of pairs and words then, and it says so
+ *   TEST_BUDGET=f  multiplies the number of cases by f > 0; printed
  */
 #include "case.h"
 #include "target.h"
@@ -67,9 +68,17 @@ static int parse(options *o, int argc, char **argv) {
     }
     if (o->best_count && strcmp(o->target, target_best()) == 0) o->count = o->best_count;
     if ((text = getenv("SEED")) != NULL) o->seed = strtoull(text, NULL, 0);
-    if ((text = getenv("COUNT")) != NULL) o->count = strtol(text, NULL, 10);
+    if ((text = getenv("COUNT")) != NULL) {
+        printf("COUNT=%s: that many cases instead of %ld\n", text, (long)o->count);
+        o->count = strtol(text, NULL, 10);
+    }
     if ((text = getenv("TEST_BUDGET")) != NULL) o->budget = strtod(text, NULL);
+    if (!(o->budget > 0)) {
+        fprintf(stderr, "TEST_BUDGET is %s; it must be a number above 0\n", text);
+        return 0;
+    }
     o->filter = getenv("FILTER");
+    if (o->filter) printf("FILTER=%s: nothing is asked of pairs, words and long cases\n", o->filter);
     if ((text = getenv("CASE")) != NULL) o->only = strtoull(text, NULL, 0), o->has_only = 1;
     return 1;
 }
@@ -136,8 +145,8 @@ static int write_stats(const case_stats *stats, const char *path) {
         perror(path);
         return 1;
     }
-    fprintf(file, "cases %ld %ld %ld %.17g %.17g\n", (long)stats->cases, (long)stats->rows, (long)stats->long_cases,
-            stats->work, stats->lse_worst);
+    fprintf(file, "cases %ld %ld %ld %.17g %.17g %.17g\n", (long)stats->cases, (long)stats->rows,
+            (long)stats->long_cases, stats->work, stats->most_work, stats->lse_worst);
     for (a = 0; a < CASE_CLASSES; ++a) {
         write_errors(file, "others", a, &stats->classes[a].others);
         write_errors(file, "heaviest", a, &stats->classes[a].heaviest);
@@ -154,14 +163,15 @@ static int write_stats(const case_stats *stats, const char *path) {
 static void add_line(case_stats *stats, const char *line) {
     long x, y, z;
     int a, b, at = 0;
-    double work, worst;
+    double work, most, worst;
     char name[9];
     case_errors e;
-    if (sscanf(line, "cases %ld %ld %ld %lf %lf", &x, &y, &z, &work, &worst) == 5) {
+    if (sscanf(line, "cases %ld %ld %ld %lf %lf %lf", &x, &y, &z, &work, &most, &worst) == 6) {
         stats->cases += x;
         stats->rows += y;
         stats->long_cases += z;
         stats->work += work;
+        stats->most_work = fmax(stats->most_work, most);
         stats->lse_worst = fmax(stats->lse_worst, worst);
     } else if (sscanf(line, "%8s %d %lf %lf %lf %lf %lf", name, &a, &e.n, &e.squares, &e.naive_squares, &e.worst,
                       &e.naive_worst) == 7 &&
@@ -303,7 +313,29 @@ static int words_are_too_rare(const case_stats *stats, const fia_context *contex
     return rare;
 }
 
-static int judge(case_stats *stats, const options *o, const case_hook *hook, int64_t count) {
+/* Cases are 1.5 M multiply-adds on average and 20 M at most, a fifth of that where they are small. */
+static int work_is_off(const case_stats *stats, const options *o, const case_hook *hook, double most) {
+    double average = stats->work / (double)stats->cases, unit = o->small ? 0.2e6 : 1e6;
+    int judged = !hook && !o->filter && stats->cases >= 200;
+    int off = stats->most_work > most || (judged && (average < unit || average > 2 * unit));
+    printf("work    %.3g multiply-adds on average, %.3g at most%s\n", average, stats->most_work,
+           off ? "  NOT AS WANTED" : "");
+    return off;
+}
+
+/* What an addition must have met. */
+static int hook_words_are_too_rare(const case_stats *stats, const case_hook *hook, double part) {
+    int i, rare = 0;
+    for (i = 0; hook && i < hook->n_words; ++i) {
+        int64_t wanted = (int64_t)(hook->words[i].times * part), n = times_met(stats, hook->words[i].word);
+        if (n < wanted)
+            printf("met     %s: %ld times, wanted %ld  TOO RARE\n", hook->words[i].word, (long)n, (long)wanted);
+        rare |= n < wanted;
+    }
+    return rare;
+}
+
+static int judge(case_stats *stats, const options *o, const case_limits *limits, const case_hook *hook, int64_t count) {
     double cases = (double)stats->cases, share = cases / FULL_COUNT, part = cases / (o->small ? 300 : 2000);
     int64_t pairs = o->small ? 0 : (int64_t)(PAIRS_WANTED * (share < 1 ? share : 1));
     int64_t words = (int64_t)((o->small ? WORDS_WANTED_SMALL : WORDS_WANTED) * (part < 1 ? part : 1));
@@ -312,9 +344,10 @@ static int judge(case_stats *stats, const options *o, const case_hook *hook, int
     int wrong = 0, i;
     if (longs > LONG_WANTED) longs = LONG_WANTED;
     fia_context_init(&built_in);
-    printf("cases   %ld, %ld rows, %.3g multiply-adds each, %ld longer than 32 chunks of %ld (wanted %ld)\n",
-           (long)stats->cases, (long)stats->rows, stats->work / (double)(stats->cases ? stats->cases : 1),
-           (long)stats->long_cases, (long)o->chunk, (long)longs);
+    printf("cases   %ld, %ld rows, %ld longer than 32 chunks of %ld (wanted %ld)\n", (long)stats->cases,
+           (long)stats->rows, (long)stats->long_cases, (long)o->chunk, (long)longs);
+    if (stats->cases == 0) return 1;
+    wrong |= work_is_off(stats, o, hook, (double)limits->most_work);
     wrong |= stats->long_cases < longs;
     for (i = 0; i < 5; ++i) {
         char k[2] = {(char)('0' + i), 0};
@@ -323,6 +356,7 @@ static int judge(case_stats *stats, const options *o, const case_hook *hook, int
     wrong |= errors_are_too_large(stats, hook);
     wrong |= pairs_are_too_rare(stats, o, hook, pairs);
     wrong |= words_are_too_rare(stats, &built_in, hook || o->filter ? 0 : words);
+    wrong |= hook_words_are_too_rare(stats, hook, o->filter ? 0 : part < 1 ? part : 1);
     return wrong;
 }
 
@@ -375,7 +409,7 @@ int case_main(int argc, char **argv, const case_hook *hook) {
     }
     if (o.stats_in && read_stats(&stats, o.stats_in)) failed = 1;
     if (o.stats_out && write_stats(&stats, o.stats_out)) failed = 1;
-    if (!failed && !o.stats_out && judge(&stats, &o, hook, count)) failed = 1;
+    if (!failed && !o.stats_out && judge(&stats, &o, &limits, hook, count)) failed = 1;
     printf("%s: %ld cases%s\n", failed ? "FAILED" : "PASSED", (long)stats.cases,
            failed ? "" : ", all as the oracle says");
     case_stats_free(&stats);

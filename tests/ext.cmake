@@ -3,9 +3,9 @@
 # Tests of the seams: each adds something from outside the header, by hand and through the random cross product.
 # FIA_EXT_TESTS: one program each, linked and called as the program of random cases is (arguments of case_main).
 set(FIA_EXT_TESTS ext_codec ext_tile ext_keys ext_backend)
-set(FIA_EXT_COUNT_ext_codec 1000)
-set(FIA_EXT_COUNT_ext_tile 1000)
-set(FIA_EXT_COUNT_ext_keys 1000)
+set(FIA_EXT_COUNT_ext_codec 2000)
+set(FIA_EXT_COUNT_ext_tile 2000)
+set(FIA_EXT_COUNT_ext_keys 2000)
 set(FIA_EXT_COUNT_ext_backend 50)
 
 # With chunks of 512 a super block of the tile kernels holds several blocks.

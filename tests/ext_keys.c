@@ -366,6 +366,10 @@ static void store(test_case *c) {
     }
 }
 
+static const case_wanted wanted[] = {{"key form: ext_listed", 1000}, {"key form: ext_listed in pieces", 50},
+                                     {"families: stream", 300},      {"families: tile", 300},
+                                     {"cuts: chunks", 100},          {"merge: in phase 2", 100}};
+
 int main(int argc, char **argv) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(each_token_and_head_attends_to_its_list),
@@ -387,5 +391,7 @@ int main(int argc, char **argv) {
     hook.store = store;
     hook.entries = entries;
     hook.position = position;
+    hook.words = wanted;
+    hook.n_words = (int)(sizeof(wanted) / sizeof(wanted[0]));
     return case_main(argc, argv, &hook) || failed;
 }

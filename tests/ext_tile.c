@@ -315,6 +315,13 @@ static void store(test_case *c) {
     ext_scale_keys(c, ext_scale_kind(c), ext_scale_kind(c), case_chance(&c->random, 50));
 }
 
+static const case_wanted wanted[] = {{"tile kernel: ext_tile_pieces", 800},
+                                     {"tile kernel: ext_tile_int8", 80},
+                                     {"key form: paged in pieces", 50},
+                                     {"cuts: rows", 200},
+                                     {"cuts: chunks", 200},
+                                     {"merge: in phase 2", 200}};
+
 static int after(test_case *c, FILE *log) {
     (void)c;
     if (tile_enters == tile_leaves && tile_faults == 0) return 0;
@@ -346,6 +353,8 @@ int main(int argc, char **argv) {
         hooks[i].limit = limit;
         hooks[i].store = store;
         hooks[i].after = after;
+        hooks[i].words = wanted;
+        hooks[i].n_words = (int)(sizeof(wanted) / sizeof(wanted[0]));
         hooks[i].tolerance = bounds[i];
     }
     return case_main(argc, argv, &hooks[BOUND_BF16]) || failed; /* statistics over all types are held to the widest */

@@ -86,9 +86,25 @@ static void what_has_no_type_here_has_none(void **state) {
     assert_int_equal(fia_tensor_to_dlpack(&none).dtype.bits, 0);
 }
 
+/* The doors refuse such sizes; the conversion only carries them. */
+static void sizes_that_overflow_are_carried(void **state) {
+    int64_t huge[3] = {2, INT64_MAX, INT64_MAX};
+    DLTensor t;
+    fia_tensor r;
+    (void)state;
+    memset(&t, 0, sizeof t);
+    t.ndim = 3;
+    t.shape = huge;
+    t.byte_offset = 16;
+    r = fia_tensor_from_dlpack(&t);
+    assert_int_equal(r.shape[1], INT64_MAX);
+    assert_int_equal(r.stride[1], INT64_MAX);
+    assert_null(r.data);
+}
+
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(every_element_type_goes_there_and_back),
-                                       cmocka_unit_test(strides_and_offsets_are_kept),
-                                       cmocka_unit_test(what_has_no_type_here_has_none)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(every_element_type_goes_there_and_back), cmocka_unit_test(strides_and_offsets_are_kept),
+        cmocka_unit_test(what_has_no_type_here_has_none), cmocka_unit_test(sizes_that_overflow_are_carried)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -67,6 +67,61 @@ static void tells_what_a_run_did(void **state) {
     free(job.workspace);
 }
 
+static int64_t number_behind(const char *text, const char *key) {
+    const char *at = strstr(text, key);
+    assert_non_null(at);
+    return strtoll(at + strlen(key), NULL, 10);
+}
+
+/* The chunk that a run on n keys takes, by what fia_explain says; all keys are one row. */
+static int64_t chunk_of(int64_t n, int64_t kv_offset, int64_t *base) {
+    float q[8] = {0}, out[8];
+    uint16_t kv[8] = {0};
+    char text[2048];
+    fia_problem p;
+    fia_plan plan;
+    fia_io io;
+    fia_job job;
+    fia_problem_init(&p);
+    p.max_q_len = 1;
+    p.max_kv_len = n;
+    p.dim = p.value_dim = 8;
+    p.key.dtype = p.value.dtype = FIA_F16;
+    assert_int_equal(fia_plan_make(NULL, &p, 1, &plan, NULL), FIA_OK);
+    fia_io_init(&io);
+    io.query = q;
+    io.key = io.value = kv;
+    io.out = out;
+    io.kv_offset.data = &kv_offset;
+    io.kv_offset.dtype = FIA_I64;
+    job.plan = &plan;
+    job.io = &io;
+    job.workspace_bytes = plan.workspace_bytes;
+    job.workspace = malloc(job.workspace_bytes);
+    assert_non_null(job.workspace);
+    assert_int_equal(fia_run(&job, NULL, NULL), FIA_OK);
+    fia_explain(&plan, &job, text, sizeof text);
+    free(job.workspace);
+    *base = number_behind(text, "chunk base: ");
+    return number_behind(text, "longest chunk: ");
+}
+
+/* base * 2^k with the smallest k that gives at most 32 chunks on the grid of global keys. */
+static void chunks_are_as_short_as_the_rule_says(void **state) {
+    static const int64_t around[] = {-1, 0, 1};
+    int64_t base, k, i, offset;
+    (void)state;
+    chunk_of(1, 0, &base);
+    for (k = 0; k < 5; ++k)
+        for (i = 0; i < 3; ++i)
+            for (offset = -1; offset <= base + 1; offset += base / 2 + 1) {
+                const int64_t n = (32 * base << k) + around[i], first = offset < 0 ? 7 * base - 1 : offset;
+                int64_t chunk = base;
+                while ((first + n - 1) / chunk - first / chunk + 1 > 32) chunk *= 2;
+                assert_int_equal(chunk_of(n, first, &base), chunk);
+            }
+}
+
 static void cuts_the_text_and_returns_its_length(void **state) {
     char text[2048], room[16];
     size_t n;
@@ -95,6 +150,7 @@ int main(void) {
         cmocka_unit_test(names_every_choice),
         cmocka_unit_test(bodies_are_built_without_contraction),
         cmocka_unit_test(tells_what_a_run_did),
+        cmocka_unit_test(chunks_are_as_short_as_the_rule_says),
         cmocka_unit_test(cuts_the_text_and_returns_its_length),
         cmocka_unit_test(plans_are_small_and_versions_agree),
     };
