@@ -97,7 +97,7 @@ typedef enum fia_status {
 /** Filled by every call that can fail; text is one sentence: argument, its value, what is allowed. */
 typedef struct fia_report {
     fia_status status; /**< the same value that the call returned */
-    char text[252];    /**< NUL terminated; empty with FIA_OK */
+    char text[256];    /**< NUL terminated; empty with FIA_OK */
 } fia_report;
 
 /** Element types. Codes from FIA_DTYPE_USER up are free for codecs that are added from outside. */
@@ -124,11 +124,11 @@ enum {
 
 /** A tensor as the operators take it (the fields of a DLPack DLTensor). Absent: data == NULL and ndim == 0. */
 typedef struct fia_tensor {
-    void *data;
-    fia_dtype dtype;
+    void *data;        /**< the element at index 0, aligned to its size; NULL with an ndim: a shape, to plan with */
+    fia_dtype dtype;   /**< of the elements; FIA_NONE is refused */
     int32_t ndim;      /**< 0..6 */
-    int64_t shape[6];  /**< elements */
-    int64_t stride[6]; /**< elements */
+    int64_t shape[6];  /**< elements of each axis, outermost first */
+    int64_t stride[6]; /**< elements from an index of each axis to the next; 0 broadcasts, negative is allowed */
 } fia_tensor;
 
 /** A host list of integers, as torch_npu takes lengths. Absent: data == NULL. */
@@ -141,7 +141,7 @@ typedef struct fia_int_list {
 
 /** How the rows of one tensor lie. The elements of a row are contiguous, unless piece_elements says otherwise. */
 typedef struct fia_view {
-    fia_dtype dtype;
+    fia_dtype dtype;          /**< stored type; default F32; key_rope, query_rope: unused without a rope pair */
     int32_t piece_elements;   /**< 0: a row is one piece; else a row is cut into pieces of so many (NZ layout) */
     ptrdiff_t sequence_bytes; /**< from a sequence (paged keys: from a page) to the next; unused when packed */
     ptrdiff_t head_bytes;     /**< from a head to the next; 0 broadcasts */
@@ -161,12 +161,12 @@ enum {
 /** Scales or offsets of a tensor: (sequence, head, token, channel), any stride 0. A stored x means (x + offset) *
  * scale. At most one of token_bytes and channel_bytes is non-zero. */
 typedef struct fia_scale_view {
-    fia_dtype dtype; /**< FIA_NONE (default): absent; else F32, F16 or BF16 */
-    int32_t place;   /**< FIA_PLACE_*: how a token finds its value */
-    ptrdiff_t sequence_bytes;
-    ptrdiff_t head_bytes;
-    ptrdiff_t token_bytes;
-    ptrdiff_t channel_bytes;
+    fia_dtype dtype;          /**< FIA_NONE (default): absent; else F32, F16 or BF16 */
+    int32_t place;            /**< FIA_PLACE_*: how a token finds its value */
+    ptrdiff_t sequence_bytes; /**< from a sequence (pages: a page) to the next; 0 broadcasts, here and below */
+    ptrdiff_t head_bytes;     /**< from a head (of the tensor that is scaled) to the next */
+    ptrdiff_t token_bytes;    /**< from a row or key (pages: a slot) to the next */
+    ptrdiff_t channel_bytes;  /**< from an element of a row to the next */
 } fia_scale_view;
 
 /** A term by (sequence, query head, local row, local key): bias, additive mask, drop mask. Keys are contiguous. */
@@ -230,11 +230,13 @@ typedef struct fia_problem {
     int32_t rope_dim;     /**< Dr: elements of a rope row; 0 (default): no rope pair */
     int32_t value_dim;    /**< Dv: elements of a value and output row, 1 .. 65536 */
     int32_t value_in_key; /**< 1: V is the first Dv <= D elements of each key row (MLA); value view and io.value
-                                unused */
+                               unused */
 
-    fia_view query, query_rope, key, key_rope, value, out;
+    fia_view query, query_rope;    /**< rows of D and Dr elements, Hq heads */
+    fia_view key, key_rope, value; /**< rows of D, Dr and Dv elements, Hkv heads */
+    fia_view out;                  /**< rows of Dv elements, Hq heads; rows of different indices share no byte */
     int32_t q_packed;   /**< 1: sequences lie one after another along the row axis of query, query_rope, out and
-                                lse */
+                             lse */
     int32_t kv_packed;  /**< 1: the same for strided keys and values */
     int32_t q_lengths;  /**< FIA_LENGTHS_*: form of io.q_lens */
     int32_t kv_lengths; /**< FIA_LENGTHS_*: form of io.kv_lens */
@@ -253,7 +255,7 @@ typedef struct fia_problem {
     int32_t bias_before_scale; /**< 1: bias is added before the scale */
     int64_t window_left;  /**< keep global key >= global row - window_left; may be negative; FIA_UNBOUNDED (default) */
     int64_t window_right; /**< keep global key <= global row + window_right; may be negative; FIA_UNBOUNDED
-                                (default) */
+                               (default) */
     fia_mask_view bias;   /**< added to the scores; -inf drops */
     fia_mask_view additive_mask; /**< added last, times mask_factor[head]; a stored -inf drops whatever the factor */
     fia_mask_view drop_mask;     /**< BOOL, I8 or U8: non-zero drops */
@@ -264,7 +266,7 @@ typedef struct fia_problem {
     int32_t want_lse;     /**< 1: io.lse is written, f32, natural log, without the sink */
     float lse_empty;      /**< LSE of a row that keeps no key; default -inf, the identity of fia_merge */
     int32_t fill_padding; /**< 1: rows past a sequence's length get 0 and lse_empty; 0 (default): left alone */
-    ptrdiff_t lse_sequence_bytes, lse_head_bytes, lse_row_bytes;
+    ptrdiff_t lse_sequence_bytes, lse_head_bytes, lse_row_bytes; /**< of io.lse; sequences unused when packed */
 
     fia_scale_view query_scale;               /**< per query row, FIA_PLACE_ROWS */
     fia_scale_view key_scale, key_offset;     /**< of segment 0; the rope pair has none */
@@ -289,22 +291,26 @@ typedef struct fia_ints {
 /** All that may change from step to step. */
 typedef struct fia_io {
     int64_t n_sequences; /**< sequences of this run, 0 .. the plan's */
+    /** Row 0 of head 0 of sequence 0 (padded: (B, Hq, Sq, D or Dr); packed: (T, Hq, ...), by the problem's strides) */
     const void *query, *query_rope;
-    const void *key, *key_rope, *value;                /**< strided: tensors; paged: pools */
+    /** Strided: as query, (B, Hkv, Skv, D, Dr or Dv); paged: pools of n_pages pages, page 0 first */
+    const void *key, *key_rope, *value;
     const void *key_list, *key_rope_list, *value_list; /**< FIA_KEYS_LIST: B base pointers, list_bytes apart */
     ptrdiff_t list_bytes;                              /**< default sizeof(void *) */
     /** FIA_KEYS_LIST: head strides in elements, where they differ by sequence */
     fia_ints key_head_strides, key_rope_head_strides, value_head_strides;
     fia_ints kv_rows; /**< FIA_KEYS_LIST: rows that each sequence has room for; absent: max_kv_len */
-    void *out;        /**< may be NULL when no row is to be written; overlaps no input */
-    float *lse;
+    void *out;        /**< written: (B, Hq, Sq, Dv) by out's strides; NULL where no row is written; overlaps no input */
+    float *lse;       /**< written with want_lse: (B, Hq, Sq) by the lse strides; overlaps no input */
     fia_ints q_lens, kv_lens; /**< in the forms of the problem */
     /** Global position of row 0 and of key 0, may be negative; default: align (which knows the kv length of this call
      * alone, so shards of a KV give both), and 0. */
     fia_ints q_offset, kv_offset;
-    const int32_t *block_table;
-    const void *keys_data; /**< for an added key form */
-    const void *bias, *additive_mask, *drop_mask, *mask_factor, *alibi_slopes, *sinks;
+    const int32_t *block_table; /**< (B, table_columns): page ids; entries past a length or a bound are not read */
+    const void *keys_data;      /**< for an added key form */
+    const void *bias, *additive_mask, *drop_mask;   /**< (B, Hq, rows, keys) by their views */
+    const void *mask_factor, *alibi_slopes, *sinks; /**< (Hq), side by side */
+    /** (sequence, head, token, channel) by their views; out's: (head, channel) */
     const void *query_scale, *key_scale, *key_offset, *value_scale, *value_offset, *out_scale, *out_offset;
     void *stream; /**< for a backend; unused on a CPU */
 } fia_io;
@@ -362,26 +368,26 @@ enum { FIA_PHASE_CHECK = 0, FIA_PHASE_ATTEND = 1, FIA_PHASE_FOLD = 2, FIA_PHASES
 
 /** Rows that fia_merge and fia_merge_finish work on: f32, (sequences, heads, rows, dim) by strides. */
 typedef struct fia_merge_shape {
-    int64_t sequences, heads, rows;
-    int32_t dim;
-    int32_t reserved;
-    ptrdiff_t sequence_bytes, head_bytes, row_bytes;             /**< of O */
+    int64_t sequences, heads, rows;                  /**< default 1 each; 0: nothing is done */
+    int32_t dim;                                     /**< Dv: elements of a row of O; default 0, to be set */
+    int32_t reserved;                                /**< 0 */
+    ptrdiff_t sequence_bytes, head_bytes, row_bytes; /**< of O */
     ptrdiff_t lse_sequence_bytes, lse_head_bytes, lse_row_bytes; /**< of LSE */
 } fia_merge_shape;
 
 /** What fia_merge_finish does to the merged rows. */
 typedef struct fia_finish {
-    const void *sinks; /**< (heads) or NULL */
-    fia_dtype sinks_dtype;
-    fia_view out;                 /**< dtype and strides of the result */
-    fia_scale_view scale, offset; /**< by (head, channel) */
-    const void *scale_data, *offset_data;
-    void *result; /**< by `out`; shares no byte with the merged rows */
+    const void *sinks;                    /**< (heads) or NULL (default) */
+    fia_dtype sinks_dtype;                /**< F32, F16 or BF16 with sinks; else FIA_NONE (default) */
+    fia_view out;                         /**< dtype and strides of the result */
+    fia_scale_view scale, offset;         /**< by (head, channel) */
+    const void *scale_data, *offset_data; /**< of those views; NULL (default) where they are absent */
+    void *result; /**< (sequences, heads, rows, dim) by `out`; shares no byte with the merged rows */
 } fia_finish;
 
 /* ---- what a CPU and a build have ---- */
 
-/** Features of the running CPU; one flag per target that could run. */
+/** Features of the running CPU, 0 or 1 each, under the names of the targets and of the instruction sets. */
 typedef struct fia_cpu {
     uint8_t sse2, v2, v3, v4, avx512_bf16, avx512_vnni, avx512_fp16, amx_bf16, amx_int8, avx_vnni;
     uint8_t neon, fp16, dotprod, fhm, bf16, i8mm, sve;
@@ -464,7 +470,7 @@ typedef struct fia_prefetch {
     int32_t n;
     int32_t bytes; /**< of each row, for kernels that do not go by elements */
     int32_t level; /**< cache to fetch into: 1; 2 where rows lie so far apart that they would share sets of the
-                                 first */
+                        first */
 } fia_prefetch;
 
 enum {
@@ -495,7 +501,7 @@ enum { FIA_OF_KEY = 0, FIA_OF_ROPE = 1, FIA_OF_VALUE = 2 };
 typedef struct fia_tile_block {
     const fia_problem *problem;
     fia_rows stored[3]; /**< FIA_OF_*: the stored rows of the block's keys, in place (rope: n = 0 without a rope
-                                 pair) */
+                             pair) */
     const fia_codec *codec[3];
     const void *prepared;           /**< step: what prepare_kv made of the super block; NULL without it */
     int32_t offset;                 /**< step: first key of the block, counted from the first key of the super block */
@@ -530,7 +536,7 @@ typedef struct fia_tile {
     int32_t prep_blocks;  /**< row blocks that share one preparation */
     int32_t takes_scales; /**< 1: prepare_kv and step apply per-token scales and offsets */
     int32_t raw_q;        /**< 1: pack_q gets q without the problem's scale (exact in its own type); plain scores
-                                 times scale_log2 are base-2 logits */
+                               times scale_log2 are base-2 logits */
     /** Preference for a problem: 0 does not serve it, the highest number wins. */
     int (*serves)(const fia_problem *problem);
     /** Bytes of a packed query block, a prepared super block, a chunk state and scratch, in this order. */
@@ -609,8 +615,8 @@ FIA_API void fia_cpu_detect(fia_cpu *cpu);
 /** Fills a context with the tables of this build and the backend that FIA_BACKEND_H named. */
 FIA_API void fia_context_init(struct fia_context *context);
 
-/** Adds the tables of an extension. Returns FIA_ERR_ARGUMENT where the table was built for another version or there is
- * no room. */
+/** Adds the tables of an extension, which must outlive the context; not while others use it. Returns FIA_ERR_ARGUMENT
+ * where the table was built for another version or there is no room. */
 FIA_API fia_status fia_context_add(struct fia_context *context, const fia_kernels *table, fia_report *report);
 
 /* ---- engine door ---- */
@@ -635,7 +641,8 @@ FIA_API void fia_plan_release(fia_plan *plan);
 
 /**
  * Runs a job on the caller's workers, all phases.
- * reads:    q, and K/V rows inside the length, causal and window bounds, io's arrays
+ * reads:    q, K/V rows and tables inside the length, causal and window bounds, masks and bias inside the lengths,
+ *           scales, io's arrays
  * writes:   out and lse of live rows; the workspace
  * requires: workers NULL (serial) or workers->n <= the plan's max_workers
  * returns:  FIA_OK, or the verdict of phase 0; no output byte is written then
@@ -654,6 +661,7 @@ FIA_API fia_status fia_run_ith(const fia_job *job, int ith, int nth, void (*barr
 /**
  * Items of a phase, for those who hand them out themselves: about max_workers, of equal work as far as cuts can
  * make it. Phase 0 has one; those of the others are known when it is done, 0 before that and after a refusal.
+ * returns:  0 for a job that fia_run would refuse, too
  * threads:  a barrier after each phase; this reads the workspace, so nobody may call it when the next phase 0 begins
  */
 FIA_API int64_t fia_phase_items(const fia_job *job, int phase);
@@ -661,7 +669,8 @@ FIA_API int64_t fia_phase_items(const fia_job *job, int phase);
 /**
  * Runs items [begin, end) of one phase.
  * requires: the earlier phases are complete; worker < max_workers, not in use by another call
- * returns:  FIA_OK, or the verdict of phase 0 (nothing is done then)
+ * returns:  FIA_OK; the verdict of phase 0 (nothing is done then); FIA_ERR_ARGUMENT for a phase, range or worker that
+ *           does not exist, or a job without workspace
  * threads:  items of one phase may run at once with distinct workers
  */
 FIA_API fia_status fia_phase_run(const fia_job *job, int phase, int64_t begin, int64_t end, int worker);
@@ -671,19 +680,36 @@ FIA_API fia_status fia_job_report(const fia_job *job, fia_report *report);
 
 /**
  * Writes what was chosen, as lines "key: value": target, cpu, kernels, codecs, key form, chunk, workspace; with a job
- * whose phase 0 is done also families, cuts and merge path of that run. job may be NULL.
+ * whose phase 0 is done also families, chunk, cuts and merge path of that run. job may be NULL; plan NULL: target and
+ * cpu only.
  * returns: characters of the whole text (it is cut to bytes - 1 and NUL terminated)
  */
 FIA_API size_t fia_explain(const fia_plan *plan, const fia_job *job, char *text, size_t bytes);
 
+/** One sequence, head and row; no strides. dim is 0, to be set. */
+FIA_API void fia_merge_shape_init(fia_merge_shape *shape);
+
+/** No sink, no scale; an f32 result without strides. */
+FIA_API void fia_finish_init(fia_finish *finish);
+
 /**
  * Folds a part into a running result: out, lse <- merge(out, lse; part_out, part_lse), in the caller's order.
- * O is normalised, LSE natural, without sink; an LSE of -inf or +inf with O = 0 is empty. out may not overlap part_out.
+ * O is normalised, LSE natural, without sink; an LSE of -inf or +inf with O = 0 is empty.
+ * reads:    out, lse, part_out, part_lse, all by `shape`; out may not overlap part_out
+ * writes:   out, lse
+ * returns:  FIA_OK; FIA_ERR_ARGUMENT, and nothing is written
+ * threads:  any number on distinct rows
  */
 FIA_API fia_status fia_merge(const fia_merge_shape *shape, float *out, float *lse, const float *part_out,
                              const float *part_lse, fia_report *report);
 
-/** Applies sink, cast and quantisation to merged rows, once: finish->result. Errors as fia_plan_make. */
+/**
+ * Applies sink, cast and quantisation to merged rows, once.
+ * reads:    out and lse by `shape`, the sinks, scales and offsets of `finish`
+ * writes:   finish->result
+ * returns:  as fia_plan_make; nothing is written after a refusal
+ * threads:  any number on distinct rows
+ */
 FIA_API fia_status fia_merge_finish(const struct fia_context *context, const fia_merge_shape *shape,
                                     const fia_finish *finish, const float *out, const float *lse, fia_report *report);
 
@@ -704,9 +730,9 @@ typedef struct fia_fused_infer_attention_score_v2_args {
     /** Instead of key and value: one tensor per sequence, first axis 1, each with its own number of rows; same element
      * type, row length and row stride. Padded layouts, no block_table, no rope; the plan is bound to all shapes. */
     const fia_tensor *key_list, *value_list;
-    int64_t list_count;
-    fia_tensor query_rope, key_rope;
-    fia_tensor pse_shift; /**< (B or 1, N, S1, S2), added after the scale */
+    int64_t list_count;              /**< B of the lists; 0 (default): key and value are taken */
+    fia_tensor query_rope, key_rope; /**< as query and key with 64 elements to a row: the second term of the score */
+    fia_tensor pse_shift;            /**< (B or 1, N, S1, S2), added after the scale */
     /** bool, int8, uint8: non-zero drops. Modes 0 and 1: (S1, S2), (B or 1, S1, S2) or (B or 1, 1, S1, S2), with one
      * query row also (B or 1, S2); extents may be larger; pages: S2 is columns * block_size. Modes 2 to 4: (2048, 2048)
      * with leading ones, its content is not read. */
@@ -715,10 +741,16 @@ typedef struct fia_fused_infer_attention_score_v2_args {
      * sequences, elements after the B-th are not read, and with one query row actual_seq_qlen has no effect. Pages:
      * actual_seq_kvlen is needed and always holds lengths. */
     fia_int_list actual_seq_qlen, actual_seq_kvlen;
-    fia_tensor actual_seq_qlen_tensor, actual_seq_kvlen_tensor;
-    fia_tensor block_table; /**< int32 (B, columns) */
-    fia_tensor dequant_scale_query, dequant_scale_key, dequant_offset_key, dequant_scale_value, dequant_offset_value;
+    fia_tensor actual_seq_qlen_tensor, actual_seq_kvlen_tensor; /**< the same as int32 or int64 (B), read when run */
+    fia_tensor block_table;                                     /**< int32 (B, columns): page ids */
+    fia_tensor dequant_scale_query; /**< with int8 query (MLA): f32, the shape of query without D */
+    /** With int8 and int4 key and value, which mean (x + offset) * scale; an offset is as its scale. By the quant mode:
+     * 0: one value, or one per channel as (H) or (Nkv, D), axes of 1 between; 1: (B, S2); 2: (Nkv); 3: (B, Nkv, S2); 4:
+     * (pages, block_size); 5: (pages, Nkv, block_size). f32; with modes 0 and 2 also f16 and bf16. */
+    fia_tensor dequant_scale_key, dequant_offset_key, dequant_scale_value, dequant_offset_value;
     fia_tensor dequant_scale_key_rope; /**< reserved: must be absent */
+    /** With int8 attention_out = round(out * scale + offset): one value, or one per head and channel, (N * Dv) in all;
+     * f32, with bf16 query also bf16. */
     fia_tensor quant_scale_out, quant_offset_out;
     fia_tensor quant_scale_p;        /**< reserved: must be absent */
     fia_tensor learnable_sink;       /**< (N) of query */
@@ -732,10 +764,11 @@ typedef struct fia_fused_infer_attention_score_v2_args {
      * bottom right. 9: tree mask, not in this build. Modes 1 to 4 need atten_mask. With one query row, not packed and
      * without rope, modes 2 to 4 and the tokens have no effect. */
     int64_t sparse_mode;
-    int64_t block_size; /**< 0; keys of a page; without block_table of no effect */
-    int64_t query_quant_mode, key_quant_mode, value_quant_mode; /**< 0 */
-    int64_t inner_precise;      /**< 0; 0 to 3 are taken, all with f32 sums and empty rows of 0 */
-    int32_t return_softmax_lse; /**< 0 */
+    int64_t block_size;                       /**< 0; keys of a page; without block_table of no effect */
+    int64_t query_quant_mode;                 /**< 0; 3 with int8 query */
+    int64_t key_quant_mode, value_quant_mode; /**< 0; 0 to 5, see the scales: equal, or 0 and 1 */
+    int64_t inner_precise;                    /**< 0; 0 to 3 are taken, all with f32 sums and empty rows of 0 */
+    int32_t return_softmax_lse;               /**< 0 */
     fia_dtype query_dtype, key_dtype, value_dtype, key_rope_dtype, query_rope_dtype; /**< reserved: FIA_NONE */
     fia_dtype key_shared_prefix_dtype, value_shared_prefix_dtype, dequant_scale_query_dtype, dequant_scale_key_dtype,
         dequant_scale_value_dtype, dequant_scale_key_rope_dtype; /**< reserved: FIA_NONE */
@@ -747,27 +780,30 @@ typedef struct fia_fused_infer_attention_score_v2_args {
     fia_tensor softmax_lse;
 } fia_fused_infer_attention_score_v2_args;
 
-/** The operator's defaults; tensors absent. */
+/** Writes the operator's defaults to `args`; tensors absent. */
 FIA_API void fia_fused_infer_attention_score_v2_init(fia_fused_infer_attention_score_v2_args *args);
 
 /** Replaces attention_out and softmax_lse of `args` by tensors of the right shape (contiguous, data NULL; LSE absent
- * without return_softmax_lse). The whole call is validated, so everything else must be set. */
+ * without return_softmax_lse). The whole call is validated, so everything else must be set. Returns as _plan. */
 FIA_API fia_status fia_fused_infer_attention_score_v2_outputs(fia_fused_infer_attention_score_v2_args *args,
                                                               fia_report *report);
 
-/** Validates all arguments and plans the call. Errors as fia_plan_make. */
+/** Validates all arguments and plans the call: shapes, types, strides and attributes are read, no data. context,
+ * max_workers, plan and what is returned: as fia_plan_make. */
 FIA_API fia_status fia_fused_infer_attention_score_v2_plan(const struct fia_context *context,
                                                            const fia_fused_infer_attention_score_v2_args *args,
                                                            int max_workers, fia_plan *plan, fia_report *report);
 
 /** Lowers the addresses of a call into an io, for those who run phases themselves. Refuses shapes, dtypes, strides that
- * differ from the plan's. The io points into args and its lists, which must outlive the run; what phase 0 then refuses
- * is named as the engine names it; a softmax_lse that was not asked for is not touched. */
+ * differ from the plan's (FIA_ERR_ARGUMENT, io is not written). The io points into args and its lists, which must
+ * outlive the run; what phase 0 then refuses is named as the engine names it; a softmax_lse that was not asked for is
+ * not touched. */
 FIA_API fia_status fia_fused_infer_attention_score_v2_io(const fia_plan *plan,
                                                          const fia_fused_infer_attention_score_v2_args *args,
                                                          fia_io *io, fia_report *report);
 
-/** Runs a planned call. workspace: plan->workspace_bytes. Rows past a sequence's length get 0 and LSE +inf. */
+/** Runs a planned call: reads its inputs, writes attention_out and softmax_lse. workspace: plan->workspace_bytes. Rows
+ * past a sequence's length get 0 and LSE +inf. Returns and threads as fia_run; nothing is written after a refusal. */
 FIA_API fia_status fia_fused_infer_attention_score_v2_run(const fia_plan *plan,
                                                           const fia_fused_infer_attention_score_v2_args *args,
                                                           void *workspace, size_t workspace_bytes,
@@ -5895,6 +5931,16 @@ static int fia_merge_meets_(const fia_merge_shape *s, const void *a, const void 
     view.row_bytes = s->row_bytes;
     return a == b || fia_areas_meet_(fia_area_of_(a, &view, count, (int64_t)s->dim * 4),
                                      fia_area_of_(b, &view, count, (int64_t)s->dim * 4));
+}
+
+FIA_API void fia_merge_shape_init(fia_merge_shape *shape) {
+    memset(shape, 0, sizeof(*shape));
+    shape->sequences = shape->heads = shape->rows = 1;
+}
+
+FIA_API void fia_finish_init(fia_finish *finish) {
+    memset(finish, 0, sizeof(*finish));
+    finish->out.dtype = FIA_F32;
 }
 
 FIA_API fia_status fia_merge(const fia_merge_shape *shape, float *out, float *lse, const float *part_out,

@@ -9,7 +9,7 @@ set -eu
 packages='gcc g++ libc6-dev cmake make ninja-build libsimde-dev libcjson-dev libcmocka-dev libbenchmark-dev'
 case ${1:-} in
 test | full)
-    packages="$packages binutils clang libdlpack-dev gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user-static" ;;
+    packages="$packages binutils clang libdlpack-dev gcc-aarch64-linux-gnu g++-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user-static" ;;
 esac
 [ "${1:-}" != full ] || packages="$packages valgrind"
 

@@ -487,8 +487,7 @@ static unsigned char *merged_bits(const call_spec *whole, int b, int workers, si
         call_run(&shard[k], &how);
         o = &shard[k].tensor[CALL_OUT];
         l = &shard[k].tensor[CALL_LSE];
-        memset(&shape, 0, sizeof shape);
-        shape.sequences = 1;
+        fia_merge_shape_init(&shape);
         shape.heads = o->heads;
         shape.rows = o->rows;
         shape.dim = o->elements;

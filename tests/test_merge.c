@@ -12,8 +12,7 @@ enum { MOST_SHARDS = 5 };
 
 static void shape_of(const call *c, fia_merge_shape *shape) {
     const call_tensor *o = &c->tensor[CALL_OUT], *l = &c->tensor[CALL_LSE];
-    memset(shape, 0, sizeof *shape);
-    shape->sequences = 1;
+    fia_merge_shape_init(shape);
     shape->heads = o->heads;
     shape->rows = o->rows;
     shape->dim = o->elements;
@@ -165,7 +164,7 @@ static void finish_applies_sinks_and_cast_once(void **state) {
             alone.n = 1;
             call_make(&undivided, &alone, &plain);
             call_make(&result, &alone, &spread);
-            memset(&finish, 0, sizeof finish);
+            fia_finish_init(&finish);
             finish.sinks = undivided.io.sinks;
             finish.sinks_dtype = whole.sinks;
             finish.out = result.problem.out;
@@ -203,8 +202,7 @@ static void finish_applies_sinks_and_cast_once(void **state) {
 /* ---- single rows ---- */
 
 static void one_row(fia_merge_shape *shape, int32_t dim) {
-    memset(shape, 0, sizeof *shape);
-    shape->sequences = shape->heads = shape->rows = 1;
+    fia_merge_shape_init(shape);
     shape->dim = dim;
 }
 
@@ -303,8 +301,7 @@ static void nan_stays_in_its_row(void **state) {
     fia_merge_shape shape;
     int r, i;
     (void)state;
-    memset(&shape, 0, sizeof shape);
-    shape.sequences = shape.heads = 1;
+    fia_merge_shape_init(&shape);
     shape.rows = 3;
     shape.dim = 8;
     shape.row_bytes = 32;
@@ -340,7 +337,7 @@ static void finish_casts_as_rounding_does(void **state) {
     for (i = 0; i < WIDE; ++i) o[i] = (float)ldexp(call_normal(call_hash(92, i, 0, 0, 0)), i % 40 - 30);
     for (d = 0; d < 3; ++d) {
         fia_finish finish;
-        memset(&finish, 0, sizeof finish);
+        fia_finish_init(&finish);
         finish.out.dtype = dtypes[d];
         finish.result = room;
         memset(room, 0x5a, sizeof room);
@@ -367,7 +364,7 @@ static void finish_weighs_the_sink_against_the_lse(void **state) {
                 const double weight = empty || s == 1 ? 0 : 1 / (1 + exp(sinks[s] - lses[l]));
                 float got[7], sink;
                 fia_finish finish;
-                memset(&finish, 0, sizeof finish);
+                fia_finish_init(&finish);
                 oracle_encode(dtypes[d], sinks[s], &sink, 0);
                 finish.sinks = &sink;
                 finish.result = got;
@@ -389,7 +386,7 @@ static void finish_scales_by_head_and_channel(void **state) {
     shape.heads = 2;
     shape.head_bytes = WIDE * 4;
     shape.lse_head_bytes = 4;
-    memset(&finish, 0, sizeof finish);
+    fia_finish_init(&finish);
     finish.out.dtype = FIA_F32;
     finish.out.head_bytes = WIDE * 4;
     finish.scale.dtype = finish.offset.dtype = FIA_F32;
@@ -437,7 +434,7 @@ static void shapes_and_pointers_are_checked(void **state) {
     assert_non_null(strstr(report.text, "dim"));
     assert_true(o[0] == 1 && lse == 1);
     assert_int_equal(fia_merge(&shape, o, &lse, o, &part_lse, &report), FIA_ERR_ARGUMENT);
-    memset(&finish, 0, sizeof finish);
+    fia_finish_init(&finish);
     finish.result = part;
     finish.out.dtype = FIA_I8;
     assert_int_equal(fia_merge_finish(NULL, &shape, &finish, o, &lse, &report), FIA_ERR_NOT_IN_BUILD);

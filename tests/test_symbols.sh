@@ -3,6 +3,7 @@
 # test_symbols.sh OBJECT: a bodies-only object has no writable data, and needs nothing from outside but what symbols.txt lists.
 set -u
 object=${1:?an object file}
+[ -s "$object" ] || { echo "$object is not there"; exit 1; }
 list=$(dirname "$0")/symbols.txt
 failed=0
 

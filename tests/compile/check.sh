@@ -1,10 +1,11 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
-# Compile checks: check.sh WHAT, with CC, CXX, CLANG, CLANGXX, SIMDE (the folder that holds simde/), WORK (a scratch folder).
+# Compile checks: check.sh WHAT, with CC, CXX, CLANG, CLANGXX, CXX_ARM, SIMDE (the folder that holds simde/), WORK (a scratch
+# folder). A compiler that is not given is left out.
 #   public     the public part: C99, C11, C17, C++11, C++17, C++20 with each compiler, without SIMDe on the path
 #   dialects   the bodies in all these dialects, for this machine
 #   clang      the bodies for every target that clang can compile here, the ARM ones where there is a cross libc
-#   cplusplus  the same as C++11, by both
+#   cplusplus  the same as C++11, by both, and by CXX_ARM for the ARM targets
 #   static     a private copy in each of two files of one program
 #   copied     fia.h copied into an empty folder, and one line of cc
 #   refused    what must not compile: flags that reorder sums, FIA_STATIC after a first include
@@ -17,9 +18,11 @@ simde="-isystem ${SIMDE:?}"
 [ "$SIMDE" != /usr/include ] || simde=
 flags="-O2 -ffp-contract=off -I$root $simde"
 targets='-DFIA_SCALAR=4 -DFIA_SCALAR=8 -DFIA_SCALAR=16 -march=x86-64 -march=x86-64-v2 -march=x86-64-v3 -march=x86-64-v4'
+arm_targets='-march=armv8-a -march=armv8.2-a+fp16+dotprod -march=armv8.2-a+fp16+dotprod+fp16fml'
 case $(uname -m) in x86_64) ;; *) targets='-DFIA_SCALAR=4 -DFIA_SCALAR=8 -DFIA_SCALAR=16 -march=native' ;; esac
 done=0 failed=0
 mkdir -p "${WORK:?}" && cd "$WORK" || exit 2
+mkdir -p arm && ln -sfn "$SIMDE/simde" arm/simde # SIMDe alone: beside it lie the headers of this machine
 
 # try COMMAND...: a compilation that must succeed without a word.
 try() {
@@ -50,8 +53,7 @@ clang)
     for target in $targets; do try "$CLANG" -std=c99 $warnings $flags $target -c "$root/tests/body.c" -o clang.o; done
     arm=/usr/aarch64-linux-gnu/include
     [ -d $arm ] && [ "$(uname -m)" = x86_64 ] || arm=
-    mkdir -p arm && ln -sfn "$SIMDE/simde" arm/simde # alone: beside it lie the headers of this machine
-    for target in ${arm:+-march=armv8-a -march=armv8.2-a+fp16+dotprod -march=armv8.2-a+fp16+dotprod+fp16fml}; do
+    for target in ${arm:+$arm_targets}; do
         try "$CLANG" --target=aarch64-linux-gnu -isystem $arm -isystem arm -std=c99 $warnings -O2 -ffp-contract=off \
             -I"$root" $target -c "$root/tests/body.c" -o clang.o
     done ;;
@@ -60,6 +62,10 @@ cplusplus)
         for target in $targets; do
             [ -z "$cxx" ] || try "$cxx" -x c++ -std=c++11 $warnings $flags $target -fsyntax-only "$root/tests/body.c"
         done
+    done
+    for target in ${CXX_ARM:+$arm_targets}; do
+        try "$CXX_ARM" -isystem arm -x c++ -std=c++11 $warnings -O2 -ffp-contract=off -I"$root" $target -fsyntax-only \
+            "$root/tests/body.c"
     done ;;
 static)
     for part in 1 2; do
