@@ -735,7 +735,7 @@ typedef struct fia_fused_infer_attention_score_v2_args {
     fia_tensor pse_shift;            /**< (B or 1, N, S1, S2), added after the scale */
     /** bool, int8, uint8: non-zero drops. Modes 0 and 1: (S1, S2), (B or 1, S1, S2) or (B or 1, 1, S1, S2), with one
      * query row also (B or 1, S2); extents may be larger; pages: S2 is columns * block_size. Modes 2 to 4: (2048, 2048)
-     * with leading ones, its content is not read. */
+     * with leading ones, its content is not read and may lie anywhere. */
     fia_tensor atten_mask;
     /** Packed layouts (TND, NTD and their pairs): running sums, both needed. Else lengths: one element serves all
      * sequences, elements after the B-th are not read, and with one query row actual_seq_qlen has no effect. Pages:
@@ -7360,6 +7360,7 @@ static int fia_v2_check_address_(fia_v2_call_ *c, int i) {
     if (!t->data) return fia_v2_bad_(c, i, "NULL", "it has elements and needs data");
     off = (int64_t)((uintptr_t)t->data % (uintptr_t)bytes);
     if (off) return fia_v2_bad_int_(c, fia_v2_tensors_[i].name, off, aligned, bytes, 0);
+    if (i == FIA_V2_MASK_ && c->args->sparse_mode >= 2) return 1; /* a shape alone: its content is not read */
     for (out = FIA_V2_OUT_; out <= FIA_V2_LSE_ && out != i; ++out) {
         if (!fia_v2_overlap_(c->t[out], t)) continue;
         fia_v2_join_(value, sizeof(value), "laid over ", fia_v2_tensors_[i].name);

@@ -34,9 +34,9 @@
 #include "fia.h"
 #include "oracle.h"
 
-enum { CALL_SEQUENCES = 6, CALL_MEMORY = 96 };
+enum { CALL_SEQUENCES = 6, CALL_MEMORY = 96, CALL_SCALES = 7 };
 
-/** Tensors of a call; the first seven have (outer, head, row), then masks, then tables by head. */
+/** Tensors of a call; the first seven have (outer, head, row), then masks, tables by head, scales and offsets. */
 enum {
     CALL_Q,
     CALL_Q_ROPE,
@@ -51,6 +51,13 @@ enum {
     CALL_FACTOR,
     CALL_SLOPES,
     CALL_SINKS,
+    CALL_QUERY_SCALE,
+    CALL_KEY_SCALE,
+    CALL_KEY_OFFSET,
+    CALL_VALUE_SCALE,
+    CALL_VALUE_OFFSET,
+    CALL_OUT_SCALE,
+    CALL_OUT_OFFSET,
     CALL_KINDS
 };
 
@@ -60,6 +67,14 @@ typedef struct call_sequence {
     int64_t q_base, key_base;    /* its row 0 and key 0 are these of the content: parts of one long sequence */
     int64_t q_offset, kv_offset; /* used if the call has offsets */
 } call_sequence;
+
+/** Axes of a scale or an offset; 0: one value for all. */
+enum { CALL_BY_SEQUENCE = 1, CALL_BY_HEAD = 2, CALL_BY_TOKEN = 4, CALL_BY_CHANNEL = 8 };
+
+typedef struct call_scale {
+    fia_dtype dtype; /* FIA_NONE: absent */
+    int place, axes; /* FIA_PLACE_*, CALL_BY_*; pages are the sequences of FIA_PLACE_PAGES */
+} call_scale;
 
 typedef struct call call;
 
@@ -71,6 +86,7 @@ typedef struct call_spec {
     int64_t window_left, window_right;
     float scale, softcap, lse_empty;
     fia_dtype bias, additive, drop, factor, slopes, sinks;
+    call_scale scales[CALL_SCALES]; /* from CALL_QUERY_SCALE on; their content depends on how they lie */
     int pin_family;
     int64_t pin_chunk;
     int32_t first_kv_head; /* of the content */
@@ -102,7 +118,9 @@ typedef struct call_form {
     unsigned char fill;    /* every byte that is not content */
     int64_t spare_q, spare_kv, spare_sequences;
     int guard;
-    int no_fill; /* 1: content is not written */
+    int no_fill;     /* 1: content is not written */
+    int own_strides; /* 1: each list is head-major and gives its rows and its head stride */
+    int narrow_ints; /* 1: integers are i32 */
 } call_form;
 
 typedef struct call_tensor {
@@ -112,6 +130,7 @@ typedef struct call_tensor {
     ptrdiff_t outer_bytes, head_bytes, row_bytes, piece_bytes;
     char *base[CALL_SEQUENCES]; /* lists: one per sequence, else the first */
     size_t bytes[CALL_SEQUENCES];
+    ptrdiff_t list_head_bytes[CALL_SEQUENCES];
 } call_tensor;
 
 struct call {
@@ -173,7 +192,11 @@ static inline double call_content(const call *c, int which, int64_t id, int64_t 
     case CALL_ADDITIVE: return x % 8 == 0 ? -INFINITY : call_normal(x);
     case CALL_DROP: return x % 5 == 0;
     case CALL_SLOPES: return ldexp(1, -1 - (int)(head % 6));
-    case CALL_FACTOR: return 0.5 + call_unit(x);
+    case CALL_FACTOR:
+    case CALL_QUERY_SCALE:
+    case CALL_KEY_SCALE:
+    case CALL_VALUE_SCALE:
+    case CALL_OUT_SCALE: return 0.5 + call_unit(x);
     default: return call_normal(x);
     }
 }
@@ -284,9 +307,11 @@ static inline void call_make_keys(call *c, int which, int list, fia_dtype dtype,
         for (b = 0; b < c->spec.n; ++b) {
             t->outer = 1;
             t->rows = c->spec.sequence[b].kv_len;
-            call_lay(t, CALL_TOKEN_MAJOR, c->form.gap); /* the head stride does not depend on the length */
+            /* token-major: the head stride does not depend on the length */
+            call_lay(t, c->form.own_strides ? CALL_HEAD_MAJOR : CALL_TOKEN_MAJOR, c->form.gap);
             t->base[b] = call_room(c, t->bytes[0], call_size(dtype));
             t->bytes[b] = t->bytes[0];
+            t->list_head_bytes[b] = t->head_bytes;
             c->list[list][b] = t->base[b];
         }
         return;
@@ -324,10 +349,18 @@ static inline void call_make_table(call *c) {
 }
 
 static inline fia_ints call_make_ints(call *c, const int64_t *values, int n) {
-    fia_ints ints = {NULL, FIA_I64, 0, 8};
-    char *at = call_room(c, (size_t)n * 8, 8);
-    if (n) memcpy(at, values, (size_t)n * 8);
+    const fia_dtype dtype = c->form.narrow_ints ? FIA_I32 : FIA_I64;
+    const size_t size = call_size(dtype);
+    fia_ints ints = {NULL, FIA_NONE, 0, 0};
+    char *at = call_room(c, (size_t)n * size, size);
+    int i;
+    for (i = 0; i < n; ++i) {
+        const int32_t narrow = (int32_t)values[i];
+        memcpy(at + (size_t)i * size, dtype == FIA_I32 ? (const void *)&narrow : &values[i], size);
+    }
     ints.data = at;
+    ints.dtype = dtype;
+    ints.stride_bytes = (ptrdiff_t)size;
     return ints;
 }
 
@@ -400,6 +433,30 @@ static inline const void *call_make_heads(call *c, int which, fia_dtype dtype) {
     return t->base[0];
 }
 
+/** A scale or offset of tensor `of`: extents of the axes it has, laid out as keys are. */
+static inline const void *call_make_scale(call *c, int which, int of, fia_scale_view *view) {
+    const call_scale *s = &c->spec.scales[which - CALL_QUERY_SCALE];
+    const call_tensor *like = &c->tensor[of];
+    const int of_keys = of == CALL_K || of == CALL_V, strided = c->form.keys <= CALL_TOKEN_MAJOR;
+    const int local = of_keys && (s->place == FIA_PLACE_LOCAL || (s->place == FIA_PLACE_ROWS && !strided));
+    call_tensor *t = &c->tensor[which];
+    if (s->dtype == FIA_NONE || like->dtype == FIA_NONE) return NULL;
+    t->dtype = s->dtype;
+    t->outer = !(s->axes & CALL_BY_SEQUENCE) ? 1 : local ? c->problem.n_sequences : like->outer;
+    t->heads = s->axes & CALL_BY_HEAD ? like->heads : 1;
+    t->rows = !(s->axes & CALL_BY_TOKEN) ? 1 : local ? c->problem.max_kv_len : like->rows;
+    t->elements = s->axes & CALL_BY_CHANNEL ? like->elements : 1;
+    call_lay(t, c->form.keys % 2 ? CALL_TOKEN_MAJOR : CALL_HEAD_MAJOR, 0);
+    t->base[0] = call_room(c, t->bytes[0], call_size(s->dtype));
+    view->dtype = s->dtype;
+    view->place = s->place;
+    view->sequence_bytes = s->axes & CALL_BY_SEQUENCE ? t->outer_bytes : 0;
+    view->head_bytes = s->axes & CALL_BY_HEAD ? t->head_bytes : 0;
+    view->token_bytes = s->axes & CALL_BY_TOKEN ? t->row_bytes : 0;
+    view->channel_bytes = s->axes & CALL_BY_CHANNEL ? (ptrdiff_t)call_size(s->dtype) : 0;
+    return t->base[0];
+}
+
 /** Address of a row: of the first seven tensors, or of a mask. */
 static inline char *call_at(const call *c, int which, int b, int64_t h, int64_t row) {
     const call_tensor *t = &c->tensor[which];
@@ -407,7 +464,7 @@ static inline char *call_at(const call *c, int which, int b, int64_t h, int64_t 
     const int of_keys = which == CALL_K || which == CALL_K_ROPE || which == CALL_V;
     if (which >= CALL_BIAS) return at + b * t->outer_bytes + row * t->row_bytes;
     if (!of_keys) return at + (c->form.q_packed ? 0 : b) * t->outer_bytes + (c->q_start[b] + row) * t->row_bytes;
-    if (c->form.keys == CALL_LIST) return t->base[b] + h * t->head_bytes + row * t->row_bytes;
+    if (c->form.keys == CALL_LIST) return t->base[b] + h * t->list_head_bytes[b] + row * t->row_bytes;
     if (call_is_paged(c)) {
         const int64_t page = c->table[b * c->columns + row / c->form.page_size];
         return at + page * t->outer_bytes + row % c->form.page_size * t->row_bytes;
@@ -457,6 +514,7 @@ static inline void call_fill_tensor(call *c, int which) {
 
 static inline void call_fill(call *c) {
     int which;
+    size_t i;
     int32_t h;
     for (which = CALL_Q; which <= CALL_V; ++which) call_fill_tensor(c, which);
     for (which = CALL_BIAS; which <= CALL_DROP; ++which) call_fill_tensor(c, which);
@@ -465,6 +523,11 @@ static inline void call_fill(call *c) {
             oracle_encode(c->tensor[which].dtype,
                           call_value(c, which, 0, c->spec.first_kv_head * (int64_t)c->spec.G + h, 0, 0),
                           c->tensor[which].base[0], h);
+    for (which = CALL_QUERY_SCALE; which <= CALL_OUT_OFFSET; ++which) {
+        const call_tensor *t = &c->tensor[which];
+        for (i = 0; i < t->bytes[0] / call_size(t->dtype); ++i)
+            oracle_encode(t->dtype, call_value(c, which, 0, 0, 0, (int64_t)i), t->base[0], (int64_t)i);
+    }
 }
 
 /* ---- problem and io ---- */
@@ -517,6 +580,34 @@ static inline void call_make_modifiers(call *c) {
     c->io.sinks = call_make_heads(c, CALL_SINKS, p->sinks = s->sinks);
 }
 
+static inline void call_make_scales(call *c) {
+    fia_problem *p = &c->problem;
+    fia_io *io = &c->io;
+    io->query_scale = call_make_scale(c, CALL_QUERY_SCALE, CALL_Q, &p->query_scale);
+    io->key_scale = call_make_scale(c, CALL_KEY_SCALE, CALL_K, &p->key_scale);
+    io->key_offset = call_make_scale(c, CALL_KEY_OFFSET, CALL_K, &p->key_offset);
+    io->value_scale = call_make_scale(c, CALL_VALUE_SCALE, CALL_V, &p->value_scale);
+    io->value_offset = call_make_scale(c, CALL_VALUE_OFFSET, CALL_V, &p->value_offset);
+    io->out_scale = call_make_scale(c, CALL_OUT_SCALE, CALL_OUT, &p->out_scale);
+    io->out_offset = call_make_scale(c, CALL_OUT_OFFSET, CALL_OUT, &p->out_offset);
+}
+
+/** Rows and head strides of lists, by sequence. */
+static inline void call_make_list_ints(call *c) {
+    static const int kind[3] = {CALL_K, CALL_K_ROPE, CALL_V};
+    fia_ints *const strides[3] = {&c->io.key_head_strides, &c->io.key_rope_head_strides, &c->io.value_head_strides};
+    int64_t values[CALL_SEQUENCES];
+    int k, b;
+    for (b = 0; b < c->spec.n; ++b) values[b] = c->spec.sequence[b].kv_len;
+    c->io.kv_rows = call_make_ints(c, values, c->spec.n);
+    for (k = 0; k < 3; ++k) {
+        const call_tensor *t = &c->tensor[kind[k]];
+        if (t->dtype == FIA_NONE) continue;
+        for (b = 0; b < c->spec.n; ++b) values[b] = t->list_head_bytes[b] / (ptrdiff_t)call_size(t->dtype);
+        *strides[k] = call_make_ints(c, values, c->spec.n);
+    }
+}
+
 static inline void call_make_key_form(call *c) {
     fia_problem *p = &c->problem;
     fia_io *io = &c->io;
@@ -539,6 +630,7 @@ static inline void call_make_key_form(call *c) {
         if (list) memcpy(list, c->list[k], (size_t)c->spec.n * sizeof *list);
         *(k == 0 ? &io->key_list : k == 1 ? &io->key_rope_list : &io->value_list) = list;
     }
+    if (c->form.own_strides) call_make_list_ints(c);
 }
 
 static inline void call_make(call *c, const call_spec *spec, const call_form *form) {
@@ -572,11 +664,30 @@ static inline void call_make(call *c, const call_spec *spec, const call_form *fo
     p->lse_head_bytes = c->tensor[CALL_LSE].head_bytes;
     p->lse_row_bytes = c->tensor[CALL_LSE].row_bytes;
     call_make_modifiers(c);
+    call_make_scales(c);
     call_make_key_form(c);
     if (!form->no_fill) call_fill(c);
     c->io.query = c->tensor[CALL_Q].base[0];
     c->io.out = c->tensor[CALL_OUT].base[0];
     c->io.lse = spec->no_lse ? NULL : (float *)(void *)c->tensor[CALL_LSE].base[0];
+}
+
+/** Rows of out and lse, for fia_merge. */
+static inline fia_merge_shape call_merge_shape(const call *c) {
+    const call_tensor *o = &c->tensor[CALL_OUT], *l = &c->tensor[CALL_LSE];
+    fia_merge_shape shape;
+    fia_merge_shape_init(&shape);
+    shape.sequences = o->outer;
+    shape.heads = o->heads;
+    shape.rows = o->rows;
+    shape.dim = o->elements;
+    shape.sequence_bytes = o->outer_bytes;
+    shape.head_bytes = o->head_bytes;
+    shape.row_bytes = o->row_bytes;
+    shape.lse_sequence_bytes = l->outer_bytes;
+    shape.lse_head_bytes = l->head_bytes;
+    shape.lse_row_bytes = l->row_bytes;
+    return shape;
 }
 
 /* ---- runs ---- */

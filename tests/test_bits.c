@@ -112,7 +112,7 @@ static void count_cuts(const char *explained) {
 }
 
 static int holds_over_workers(const wanted *w, int index) {
-    const call_form form = {CALL_TOKEN_MAJOR, 0, CALL_TOKEN_MAJOR, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0};
+    const call_form form = {.q_order = CALL_TOKEN_MAJOR, .keys = CALL_TOKEN_MAJOR};
     int workers, mode, same = 1;
     call c;
     call_make(&c, &w->spec, &form);
@@ -376,7 +376,7 @@ static int head_is_same(const call *whole, int b, int32_t h) {
 }
 
 static int holds_over_company(const wanted *w, int index) {
-    const call_form form = {0, 0, CALL_TOKEN_MAJOR, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0};
+    const call_form form = {.keys = CALL_TOKEN_MAJOR};
     int family, b, k, same = 1;
     for (family = FIA_FAMILY_STREAM; family <= FIA_FAMILY_TILE; ++family) {
         call_spec spec = w->spec;

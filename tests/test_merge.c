@@ -10,20 +10,6 @@
 
 enum { MOST_SHARDS = 5 };
 
-static void shape_of(const call *c, fia_merge_shape *shape) {
-    const call_tensor *o = &c->tensor[CALL_OUT], *l = &c->tensor[CALL_LSE];
-    fia_merge_shape_init(shape);
-    shape->heads = o->heads;
-    shape->rows = o->rows;
-    shape->dim = o->elements;
-    shape->sequence_bytes = o->outer_bytes;
-    shape->head_bytes = o->head_bytes;
-    shape->row_bytes = o->row_bytes;
-    shape->lse_sequence_bytes = l->outer_bytes;
-    shape->lse_head_bytes = l->head_bytes;
-    shape->lse_row_bytes = l->row_bytes;
-}
-
 /* Where shard k of n ends: uneven, one of them empty. */
 static int64_t shard_end(int64_t keys, int k, int n) {
     if (k < 0) return 0;
@@ -61,7 +47,7 @@ static void merge_shards(const call_spec *whole, int b, int n, int backwards, fl
         call_make(c, &spec, &form);
         call_run_serial(c);
         if (!k) continue;
-        shape_of(c, &shape);
+        shape = call_merge_shape(c);
         assert_int_equal(fia_merge(&shape, (float *)(void *)into->tensor[CALL_OUT].base[0],
                                    (float *)(void *)into->tensor[CALL_LSE].base[0],
                                    (const float *)(void *)c->tensor[CALL_OUT].base[0],
@@ -148,7 +134,7 @@ static void finish_applies_sinks_and_cast_once(void **state) {
     (void)state;
     for (k = 0; k < SCENARIOS; ++k)
         for (n = 0; n < 9; ++n) {
-            const call_form plain = {0}, spread = {CALL_TOKEN_MAJOR, 0, 0, 0, 0, 0, 3, 0, 0xa5, 0, 0, 0, 0, 0};
+            const call_form plain = {0}, spread = {.q_order = CALL_TOKEN_MAJOR, .gap = 3, .fill = 0xa5};
             fia_merge_shape shape;
             fia_finish finish;
             call_spec whole, alone;
@@ -169,7 +155,7 @@ static void finish_applies_sinks_and_cast_once(void **state) {
             finish.sinks_dtype = whole.sinks;
             finish.out = result.problem.out;
             finish.result = result.io.out;
-            shape_of(&merged, &shape);
+            shape = call_merge_shape(&merged);
             assert_int_equal(fia_merge_finish(NULL, &shape, &finish,
                                               (const float *)(void *)merged.tensor[CALL_OUT].base[0],
                                               (const float *)(void *)merged.tensor[CALL_LSE].base[0], NULL),
