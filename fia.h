@@ -982,6 +982,26 @@ static void fia_text_int_(fia_text_ *t, int64_t v) {
     while (n) fia_text_char_(t, digits[--n]);
 }
 
+/* Six digits of a float, as a whole number and a power of ten: nan, -inf, 42, -15e-7. */
+static void fia_text_float_(fia_text_ *t, double v) {
+    double size = v < 0 ? -v : v;
+    int64_t digits;
+    int power = 0;
+    if (v < 0) fia_text_char_(t, '-');
+    if (!(size <= DBL_MAX)) {
+        fia_text_str_(t, v != v ? "nan" : "inf");
+        return;
+    }
+    for (; size >= 1e6; ++power) size /= 10;
+    for (; size > 0 && size < 1e5; --power) size *= 10;
+    digits = (int64_t)(size + 0.5);
+    for (; digits && digits % 10 == 0; ++power) digits /= 10;
+    fia_text_int_(t, digits);
+    if (!digits || !power) return;
+    fia_text_char_(t, 'e');
+    fia_text_int_(t, power);
+}
+
 /* "NAME is VALUE; ALLOWED" with each '#' of allowed replaced by a, then b. value_text wins over value. */
 static fia_status fia_say_(fia_report *report, fia_status status, const char *name, const char *value_text,
                            int64_t value, const char *allowed, int64_t a, int64_t b) {
@@ -1017,6 +1037,16 @@ static fia_status fia_refuse_(fia_report *report, const char *name, int64_t valu
 /* A wrong argument whose value is a word: "float64", "absent", "\"BSHD\"". */
 static fia_status fia_refuse_text_(fia_report *report, const char *name, const char *value, const char *allowed) {
     return fia_say_(report, FIA_ERR_ARGUMENT, name, value, 0, allowed, 0, 0);
+}
+
+static fia_status fia_refuse_float_(fia_report *report, const char *name, double value, const char *allowed) {
+    char text[24];
+    fia_text_ t;
+    t.at = text;
+    t.room = sizeof(text);
+    t.used = 0;
+    fia_text_float_(&t, value);
+    return fia_refuse_text_(report, name, text, allowed);
 }
 
 /* A right argument that this build cannot serve. */
@@ -3211,31 +3241,28 @@ static int64_t fia_length_at_(const fia_ints *ints, int form, int64_t b, int64_t
     if (form == FIA_LENGTHS_EACH) return fia_ints_at_(ints, b);
     before = form == FIA_LENGTHS_STARTS ? fia_ints_at_(ints, b) : b ? fia_ints_at_(ints, b - 1) : 0;
     end = fia_ints_at_(ints, form == FIA_LENGTHS_STARTS ? b + 1 : b);
-    *start = before;
-    return before < 0 || end < 0 ? fia_min_(end, 0) : end - before; /* refused either way, and nothing overflows */
+    *start = before < 0 || end < 0 ? 0 : before; /* a negative sum is refused, and nothing overflows */
+    return before < 0 || end < 0 ? fia_min_(before, end) : end - before;
 }
 
-static fia_status fia_check_length_(fia_report *report, const char *name, int64_t length, int64_t start,
-                                    int64_t longest, int64_t total, int packed) {
-    if (start < 0) return fia_refuse_(report, name, start, "running sums are not negative", 0, 0);
+/* The sentence shows what stands in the array: a length, or with `sums` the running sum at its end. total: rows of all
+ * sequences; not packed: INT64_MAX. */
+static fia_status fia_check_length_(fia_report *report, const char *name, int sums, int64_t length, int64_t start,
+                                    int64_t longest, int64_t total) {
+    const int64_t given = sums ? start + length : length;
     if (length < 0)
-        return fia_refuse_(report, name, length, "lengths are not negative (running sums do not decrease)", 0, 0);
-    if (length > longest) return fia_refuse_(report, name, length, "lengths are at most #", longest, 0);
-    if (packed && (start > total || length > total - start))
-        return fia_refuse_(report, name, start > total ? start : start + length,
-                           "the rows of all sequences are at most #", total, 0);
-    return FIA_OK;
-}
-
-static fia_status fia_check_mask_(fia_report *report, const char *name, const fia_mask_view *view,
-                                  const fia_sequence_ *s) {
-    if (view->dtype == FIA_NONE || s->q_len == 0 || s->kv_len == 0) return FIA_OK;
-    if (view->row_bytes && s->q_len > view->rows)
-        return fia_refuse_(report, name, view->rows, "a sequence has # query rows, the rows of the tensor are fewer",
-                           s->q_len, 0);
-    if (s->kv_len > view->keys)
-        return fia_refuse_(report, name, view->keys, "a sequence has # keys, the keys of the tensor are fewer",
-                           s->kv_len, 0);
+        return fia_refuse_(report, name, given,
+                           sums ? "running sums do not decrease, the one before is #" : "lengths are not negative",
+                           start, 0);
+    if (length > longest)
+        return fia_refuse_(report, name, given,
+                           sums ? "lengths are at most #, the running sum before is #" : "lengths are at most #",
+                           longest, start);
+    if (length > total - start)
+        return fia_refuse_(report, name, given,
+                           sums ? "the rows of all sequences are at most #"
+                                : "the rows of all sequences are at most #, # come before",
+                           total, start);
     return FIA_OK;
 }
 
@@ -3250,6 +3277,16 @@ static fia_status fia_refuse_field_(fia_report *report, const char *view, const 
     fia_text_str_(&t, view);
     fia_text_str_(&t, field);
     return fia_refuse_(report, name, value, allowed, a, 0);
+}
+
+static fia_status fia_check_mask_(fia_report *report, const char *name, const fia_mask_view *view,
+                                  const fia_sequence_ *s) {
+    if (view->dtype == FIA_NONE || s->q_len == 0 || s->kv_len == 0) return FIA_OK;
+    if (view->row_bytes && s->q_len > view->rows)
+        return fia_refuse_field_(report, name, ".rows", view->rows, "a sequence has # query rows", s->q_len);
+    if (s->kv_len > view->keys)
+        return fia_refuse_field_(report, name, ".keys", view->keys, "a sequence has # keys", s->kv_len);
+    return FIA_OK;
 }
 
 /* Steps of a stride that stay within what cannot overflow. */
@@ -3554,8 +3591,10 @@ static fia_status fia_check_sequence_(const fia_bound_job_ *b, int64_t index, in
         room = fia_min_(room, rows);
         if (!io->kv_lens.data) s->kv_len = room;
     }
-    if (fia_check_length_(report, "q_lens", s->q_len, s->q_start, p->max_q_len, p->total_q, p->q_packed) ||
-        fia_check_length_(report, "kv_lens", s->kv_len, s->kv_start, room, p->total_kv, p->kv_packed))
+    if (fia_check_length_(report, "q_lens", p->q_lengths != FIA_LENGTHS_EACH, s->q_len, s->q_start, p->max_q_len,
+                          p->q_packed ? p->total_q : INT64_MAX) ||
+        fia_check_length_(report, "kv_lens", p->kv_lengths != FIA_LENGTHS_EACH, s->kv_len, s->kv_start, room,
+                          p->kv_packed ? p->total_kv : INT64_MAX))
         return FIA_ERR_ARGUMENT;
     *q_next = p->q_packed ? s->q_start + s->q_len : fia_max_(*q_next, s->q_len);
     *kv_next = p->kv_packed ? s->kv_start + s->kv_len : fia_max_(*kv_next, s->kv_len);
@@ -5209,10 +5248,9 @@ static fia_status fia_check_sizes_(const fia_problem *p, fia_report *report) {
     if (p->kv_packed && p->keys != FIA_KEYS_STRIDED)
         return fia_refuse_(report, "kv_packed", 1, "only strided keys are packed", 0, 0);
     if (!(p->scale != p->scale) && !(p->scale <= FLT_MAX && p->scale >= -FLT_MAX))
-        return fia_refuse_text_(report, "scale", "infinite", "must be finite, or NaN for 1 / sqrt(D + Dr)");
+        return fia_refuse_float_(report, "scale", p->scale, "must be finite, or NaN for 1 / sqrt(D + Dr)");
     if (!(p->softcap >= 0.0f && p->softcap <= FLT_MAX))
-        return fia_refuse_text_(report, "softcap", p->softcap < 0.0f ? "negative" : "not finite",
-                                "must be 0 (off) or positive and finite");
+        return fia_refuse_float_(report, "softcap", p->softcap, "must be 0 (off) or positive and finite");
     return FIA_OK;
 }
 
@@ -6139,14 +6177,15 @@ enum { FIA_V2_RESERVED_ = (int)(sizeof(fia_v2_reserved_) / sizeof(fia_v2_reserve
 
 /* Names of the engine and what the operator calls it. */
 /* clang-format off */
-static const char fia_v2_names_[][2][24] = {
-    {"n_sequences", "query"}, {"max_q_len", "query"}, {"total_q", "query"}, {"dim", "query"},
-    {"max_kv_len", "key"}, {"total_kv", "key"}, {"n_pages", "key"}, {"key_list", "key"}, {"kv_rows", "key"},
-    {"key_head_strides", "key"}, {"value_dim", "value"}, {"value_list", "value"}, {"value_head_strides", "value"},
-    {"rope_dim", "query_rope"}, {"n_q_heads", "num_query_heads"}, {"n_kv_heads", "num_key_value_heads"},
+static const char fia_v2_names_[][2][28] = {
+    {"n_sequences", "query's sequence count"}, {"max_q_len", "query's row count"}, {"total_q", "query's row count"},
+    {"dim", "query's row length"}, {"max_kv_len", "key's row count"}, {"total_kv", "key's row count"},
+    {"n_pages", "key's page count"}, {"key_list", "key"}, {"kv_rows", "key's row count"}, {"key_head_strides", "key"},
+    {"value_dim", "value's row length"}, {"value_list", "value"}, {"value_head_strides", "value"},
+    {"rope_dim", "query_rope's row length"}, {"n_q_heads", "num_query_heads"}, {"n_kv_heads", "num_key_value_heads"},
     {"out", "attention_out"}, {"lse", "softmax_lse"}, {"lse_sequence_bytes", "softmax_lse"},
     {"lse_head_bytes", "softmax_lse"}, {"lse_row_bytes", "softmax_lse"}, {"q_lens", "actual_seq_qlen"},
-    {"kv_lens", "actual_seq_kvlen"}, {"page_size", "block_size"}, {"table_columns", "block_table"},
+    {"kv_lens", "actual_seq_kvlen"}, {"page_size", "block_size"}, {"table_columns", "block_table's row length"},
     {"scale", "softmax_scale"}, {"causal", "sparse_mode"}, {"window_left", "pre_tokens"},
     {"window_right", "next_tokens"}, {"bias", "pse_shift"}, {"drop_mask", "atten_mask"}, {"sinks", "learnable_sink"},
     {"query_scale", "dequant_scale_query"}, {"key_scale", "dequant_scale_key"}, {"key_offset", "dequant_offset_key"},
@@ -6375,6 +6414,25 @@ static int fia_v2_type_(fia_v2_call_ *c, int i, int set, const char *allowed) {
     return fia_v2_is_(c->t[i]->dtype, set) || fia_v2_bad_dtype_(c, fia_v2_tensors_[i].name, c->t[i]->dtype, allowed);
 }
 
+/* Names the largest extent or stride of a tensor that is too large. */
+static int fia_v2_bad_span_(fia_v2_call_ *c, int i, int of_shape) {
+    const fia_tensor *t = c->t[i];
+    const char *most = "the tensor may span 2^60 bytes";
+    uint64_t largest = 0;
+    int axis, far = 0;
+    for (axis = 0; axis < t->ndim; ++axis) {
+        const int64_t stride = t->shape[axis] < 2 ? 0 : t->stride[axis];
+        const uint64_t size = of_shape     ? (uint64_t)t->shape[axis]
+                              : stride < 0 ? 0 - (uint64_t)stride
+                                           : (uint64_t)stride;
+        if (size > largest) {
+            largest = size;
+            far = axis;
+        }
+    }
+    return of_shape ? fia_v2_bad_shape_(c, i, far, most, 0) : fia_v2_bad_stride_(c, i, far, most);
+}
+
 /* Extents and strides of one tensor: nothing negative, nothing whose bytes overflow. */
 static int fia_v2_tensor_(fia_v2_call_ *c, int i) {
     const fia_tensor *t = c->t[i];
@@ -6393,10 +6451,9 @@ static int fia_v2_tensor_(fia_v2_call_ *c, int i) {
         stride = stride == INT64_MIN ? -1 : stride < 0 ? -stride : stride;
         span = fia_add_(span, fia_mul_(fia_mul_(stride, n - 1), bytes));
     }
-    if (all >= 0 && span >= 0 && all <= FIA_SPAN_LIMIT_ && span <= FIA_SPAN_LIMIT_ && (uint64_t)all <= SIZE_MAX / 2 &&
-        (uint64_t)span <= SIZE_MAX / 2)
-        return 1;
-    return fia_v2_bad_(c, i, "too large", "it may span 2^60 bytes");
+    if (all < 0 || all > FIA_SPAN_LIMIT_ || (uint64_t)all > SIZE_MAX / 2) return fia_v2_bad_span_(c, i, 1);
+    if (span < 0 || span > FIA_SPAN_LIMIT_ || (uint64_t)span > SIZE_MAX / 2) return fia_v2_bad_span_(c, i, 0);
+    return 1;
 }
 
 /* ---- attributes ---- */
@@ -6428,7 +6485,8 @@ static int fia_v2_check_attributes_(fia_v2_call_ *c) {
     const char *reserved = "it is reserved and must be absent";
     int i, ok;
     if (!(a->softmax_scale >= -FLT_MAX && a->softmax_scale <= FLT_MAX)) {
-        c->status = fia_refuse_text_(c->report, "softmax_scale", "beyond the range of f32", "a finite float is needed");
+        c->status = fia_refuse_float_(c->report, "softmax_scale", a->softmax_scale,
+                                      "a finite float within the range of f32 is needed");
         return 0;
     }
     c->problem->scale = (float)a->softmax_scale;
