@@ -19,6 +19,9 @@
 #include <cmocka.h>
 
 #include "fia.h"
+#include "seed.h"
+
+#define BAD_SEED UINT64_C(20261121)
 
 enum { BAD_RULES = 64, BAD_VALUES = 64, BAD_CANARY = 0xa5 };
 
@@ -372,11 +375,6 @@ static inline uint64_t next_random(uint64_t *state) {
 }
 
 static inline int random_below(uint64_t *state, int n) { return (int)(next_random(state) % (uint64_t)n); }
-
-static inline uint64_t seed_of_environment(void) {
-    const char *text = getenv("SEED");
-    return text ? strtoull(text, NULL, 0) : UINT64_C(20261121);
-}
 
 /* ---- strides ---- */
 

@@ -33,6 +33,7 @@
 
 #include "fia.h"
 #include "oracle.h"
+#include "seed.h"
 
 enum { CALL_SEQUENCES = 6, CALL_MEMORY = 96, CALL_SCALES = 7 };
 
@@ -160,8 +161,7 @@ static inline uint64_t call_mix(uint64_t x) {
 
 static inline uint64_t call_seed(void) {
     static uint64_t seed = 0;
-    const char *text = seed ? NULL : getenv("SEED");
-    if (!seed) seed = text ? strtoull(text, NULL, 0) : 1;
+    if (!seed) seed = seed_of_environment(1);
     return seed;
 }
 

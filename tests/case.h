@@ -33,6 +33,9 @@ int case_chance(case_random *random, int percent);
 double case_uniform(case_random *random); /* [0, 1) */
 double case_normal(case_random *random);
 
+uint64_t case_seed(void);                   /* of the whole test; case_main prints it */
+case_random case_random_of(uint64_t which); /* for what is drawn outside of a case */
+
 /* ---- what is drawn ---- */
 
 enum { CASE_MAX_SEQUENCES = 12, CASE_MAX_MEMORY = 64, CASE_EXPLAIN_BYTES = 4096, CASE_NOTE_BYTES = 256 };

@@ -11,6 +11,7 @@
  *   TEST_BUDGET=f  multiplies the number of cases by f > 0; printed
  */
 #include "case.h"
+#include "seed.h"
 #include "target.h"
 
 #include <math.h>
@@ -40,6 +41,14 @@ typedef struct options {
     double budget;
 } options;
 
+uint64_t case_seed(void) { return seed_of_environment(20240501); }
+
+case_random case_random_of(uint64_t which) {
+    case_random random;
+    random.state = case_mix(case_seed() * 1000003 + which);
+    return random;
+}
+
 static int parse(options *o, int argc, char **argv) {
     const char *text;
     int i;
@@ -48,7 +57,7 @@ static int parse(options *o, int argc, char **argv) {
     o->chunk = 32;
     o->count = 1000;
     o->budget = 1;
-    o->seed = 20240501;
+    o->seed = case_seed();
     for (i = 1; i < argc; ++i) {
         const char *value = i + 1 < argc ? argv[i + 1] : NULL;
         if (strcmp(argv[i], "--small") == 0) o->small = 1;
@@ -67,7 +76,6 @@ static int parse(options *o, int argc, char **argv) {
         return 0;
     }
     if (o->best_count && strcmp(o->target, target_best()) == 0) o->count = o->best_count;
-    if ((text = getenv("SEED")) != NULL) o->seed = strtoull(text, NULL, 0);
     if ((text = getenv("COUNT")) != NULL) {
         printf("COUNT=%s: that many cases instead of %ld\n", text, (long)o->count);
         o->count = strtol(text, NULL, 10);

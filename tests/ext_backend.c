@@ -89,7 +89,7 @@ typedef struct small_call {
 
 static void small_make(small_call *c) {
     const int64_t rows[3] = {1, ROWS, HEADS * DIM}, keys[3] = {1, KEYS, HEADS * DIM};
-    case_random random = {9};
+    case_random random = case_random_of(9);
     int i;
     memset(&seen, 0, sizeof(seen));
     for (i = 0; i < ROWS * HEADS * DIM; ++i) c->q[i] = (float)case_normal(&random);

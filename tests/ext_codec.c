@@ -181,7 +181,7 @@ static double wide_value(const void *data, int64_t b, int32_t h, int64_t j, int3
 static void run_wide(const fia_problem *p, fia_io *io, const wide_keys *wide, double bound) {
     const oracle_source source = {wide_key, wide_value, NULL, NULL, wide};
     const size_t rows = (size_t)(p->n_q_heads * p->max_q_len);
-    case_random random = {7};
+    case_random random = case_random_of(7);
     float *q = ext_normal(&random, rows * (size_t)p->dim), *out = ext_normal(&random, rows * (size_t)p->value_dim);
     double worst;
     io->n_sequences = 1;
@@ -198,7 +198,7 @@ static void blocks_with_their_own_scale_work_in_both_families(void **state) {
     static char stored[HEADS * KEYS * D / 32 * 34];
     static float wide[HEADS * KEYS * D];
     const wide_keys source = {wide, wide, D, D, KEYS};
-    case_random random = {5};
+    case_random random = case_random_of(5);
     fia_problem p;
     fia_io io;
     int64_t rows;
@@ -269,7 +269,7 @@ static void records_of_codes_rope_and_scales_serve_keys_and_values(void **state)
     char *stored = (char *)aligned;
     const wide_keys source = {wide, values, CODES + ROPE, CODES, KEYS};
     const record_params params = {CODES, TILE, {0}}, bad = {CODES, 5, {0}};
-    case_random random = {6};
+    case_random random = case_random_of(6);
     fia_problem p;
     fia_plan plan;
     fia_report report;

@@ -127,7 +127,7 @@ static void small_make(small_call *c) {
         {{-1, -1, 18, 17, 0, -1, -1, 19, 25}, {-1, -1, -1, -1, -1, -1, -1, -1, -1}},
         {{19, 18, 17, 16, 3, 2, 1, 0, 0}, {19, 5, -1, -1, -1, -1, -1, -1, -1}}};
     const listed_params params = {CAPACITY, 0, KV_HEADS * CAPACITY, CAPACITY, {0}};
-    case_random random = {3};
+    case_random random = case_random_of(3);
     size_t i;
     ext_small(&c->p, HEADS, KV_HEADS, TOKENS, KEYS, DIM, DIM);
     c->p.keys = EXT_KEYS_LISTED;

@@ -100,7 +100,7 @@ typedef struct small_call {
 } small_call;
 
 static void small_make(small_call *c, fia_dtype dtype, double size) {
-    case_random random = {11};
+    case_random random = case_random_of(11);
     fia_view *views[3];
     const size_t n[3] = {HEADS * ROWS * DIM, KV_HEADS * KEYS * DIM, KV_HEADS * KEYS * DIM};
     size_t i, j;

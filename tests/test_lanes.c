@@ -4,6 +4,7 @@
  * subnormals and signed zeros, loads and stores of every length at the end of a page, all values of f16 and bf16, sums
  * in their order, the error bounds of exp2, tanh and log. The bodies are part of this file: compiled once per target.
  *     test_lanes [--small]    --small: a tenth of the points, for emulated CPUs
+ * SEED=n changes the random numbers, FILTER=text takes the tests that have it in their name.
  */
 #define _DEFAULT_SOURCE
 #define FIA_STATIC
@@ -16,6 +17,7 @@
 #include <unistd.h>
 
 #include "oracle.h"
+#include "seed.h"
 
 enum { L = FIA_LANES };
 
@@ -45,8 +47,10 @@ static void check(const char *what, double a, double b, double c, float got, flo
 
 /* ---- numbers ---- */
 
+static uint64_t seed; /* SEED, 0 by default */
+
 static uint64_t mix(uint64_t x) {
-    x += UINT64_C(0x9e3779b97f4a7c15);
+    x += UINT64_C(0x9e3779b97f4a7c15) * (seed + 1);
     x = (x ^ (x >> 30)) * UINT64_C(0xbf58476d1ce4e5b9);
     x = (x ^ (x >> 27)) * UINT64_C(0x94d049bb133111eb);
     return x ^ (x >> 31);
@@ -544,7 +548,8 @@ int main(int argc, char **argv) {
     int done = 0;
     if (argc > 1 && strcmp(argv[1], "--small") == 0) points_divisor = 10;
     make_page();
-    printf("%d lanes, %s multiply-add\n", L, FUSED ? "fused" : "two-step");
+    seed = seed_of_environment(0);
+    printf("SEED=%llu, %d lanes, %s multiply-add\n", (unsigned long long)seed, L, FUSED ? "fused" : "two-step");
     for (i = 0; i < sizeof test / sizeof test[0]; ++i) {
         const int before = failures;
         running = test[i].name;
@@ -554,5 +559,6 @@ int main(int argc, char **argv) {
         printf("%s %s\n", failures == before ? "ok    " : "FAILED", running);
     }
     printf("%d tests, %d failures\n", done, failures);
-    return failures != 0;
+    if (!done) printf("FAILED: no test has \"%s\" in its name\n", filter);
+    return failures != 0 || !done;
 }
