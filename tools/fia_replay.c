@@ -310,15 +310,14 @@ static void replay(const st_file *file, const char *path, const options *o, outc
 
 /* ---- output ---- */
 
+/* Every line has the numbers; where nothing was compared they are 0, of 0 elements. */
 static void print_line(const char *path, const char *op, const outcome *result) {
     (void)printf("%s  ", verdict_names[result->verdict]);
     print_clean(stdout, path);
     (void)printf("  ");
     print_clean(stdout, op ? op : "-");
-    if (result->verdict == PASS || result->verdict == FAIL) {
-        (void)printf("  max_abs=%.3g max_rel=%.3g", result->max_abs, result->max_rel);
-        (void)printf(" bad=%lld/%lld", (long long)result->bad, (long long)result->total);
-    }
+    (void)printf("  max_abs=%.3g max_rel=%.3g", result->max_abs, result->max_rel);
+    (void)printf(" bad=%lld/%lld", (long long)result->bad, (long long)result->total);
     if (result->median >= 0) (void)printf(" median=%.3gms", 1e3 * result->median);
     if (result->why.text[0]) {
         (void)printf("  ");

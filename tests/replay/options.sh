@@ -15,12 +15,22 @@ expect() {
     want=$1 pattern=$2
     shift 2
     checks=$((checks + 1))
-    "$replay" "$@" >"$dir/output" 2>&1
+    "$replay" "$@" >"$dir/stdout" 2>"$dir/stderr"
     status=$?
+    cat "$dir/stdout" "$dir/stderr" >"$dir/output"
     [ $status -eq "$want" ] && grep -q -- "$pattern" "$dir/output" && return
     failures=$((failures + 1))
     echo "FAIL: $* (status $status, expected $want and '$pattern')"
     cat "$dir/output"
+}
+
+# only STREAM PATTERN: every line of the last output there matches, and there is one
+only() {
+    checks=$((checks + 1))
+    [ -s "$dir/$1" ] && ! grep -qv -- "$2" "$dir/$1" && return
+    failures=$((failures + 1))
+    echo "FAIL: $1 is not only '$2'"
+    cat "$dir/$1"
 }
 
 # same FILE FILE
@@ -31,18 +41,19 @@ same() {
     echo "FAIL: $1 and $2 differ"
 }
 
-length() {
-    n=$1 i=0
-    while [ $i -lt 8 ]; do
-        printf "\\$(printf %03o $((n & 255)))"
-        n=$((n >> 8)) i=$((i + 1))
+# escaped BYTES INTEGER: little endian, as printf takes it
+escaped() {
+    left=$1 n=$2
+    while [ $left -gt 0 ]; do
+        printf '\\%03o' $((n & 255))
+        n=$((n >> 8)) left=$((left - 1))
     done
 }
 
 # file NAME HEADER DATA: formats of printf
 file() {
     printf "$2" >"$dir/header"
-    { length "$(wc -c <"$dir/header")"; cat "$dir/header"; printf "$3"; } >"$dir/$1"
+    { printf "$(escaped 8 "$(wc -c <"$dir/header")")"; cat "$dir/header"; printf "$3"; } >"$dir/$1"
 }
 
 one='\000\000\200\077'
@@ -81,6 +92,9 @@ expect 0 '^2 passed, 0 failed, 0 skipped$' "$dir/good" --threads 3 -- "$dir/good
 expect 0 'median=' --repeat 3 "$dir/good"
 expect 0 '^{"result":"PASS",.*"op":"attention","max_abs":0,.*"bad":0,"total":1,' --json "$dir/good"
 expect 0 '"median_s":' --json --repeat 2 "$dir/good"
+expect 0 '^2 passed, 0 failed, 0 skipped$' --json "$dir/good" "$dir/good" # objects on stdout, so the summary is beside it
+only stdout '^{.*}$'
+only stderr '^2 passed, 0 failed, 0 skipped$'
 
 # ---- verdicts ----
 call wrong '' "$double_three"
@@ -108,9 +122,14 @@ expect 1 '^FAIL .*names another argument' "$dir/other_name"
 expect 1 '^FAIL .*must be refused' "$dir/taken"
 head -c 50 "$dir/good" >"$dir/cut"
 expect 2 '^0 passed, 2 failed, 0 skipped$' "$dir/cut" "$dir/wrong"
+call refusal ',"q_lens":"2"' "$double_two"
+nothing='max_abs=0 max_rel=0 bad=0/0' # compared: the line has its numbers all the same
+expect 2 "^ERROR  .*/cut  -  $nothing  " "$dir/cut"
+expect 1 "^ERROR  .*/refusal  attention  $nothing  q_lens is 2; " "$dir/refusal"
+expect 0 "^PASS  .*/refused  attention  $nothing  refused: " "$dir/refused"
 for missing in "$here"/not_in_build/*; do
     name=$(basename "$missing" | sed 's/-2.*//')
-    expect 0 "^SKIP .*  $name  .*\(not in this build\|needs fia_\)" "$missing"
+    expect 0 "^SKIP  .*  $name  $nothing  .*\(not in this build\|needs fia_\)" "$missing"
     expect 0 '^0 passed, 0 failed, 1 skipped$' "$missing"
     expect 1 '^0 passed, 1 failed, 0 skipped$' --no-skip "$missing"
 done
@@ -132,20 +151,54 @@ mkdir -p "$dir/elsewhere" && cp "$dir/good" "$dir/elsewhere/good"
 expect 2 'two files' --write "$dir/out" "$dir/good" "$dir/elsewhere/good"
 
 # ---- a list as text and as a tensor of either type ----
+mkdir -p "$dir/text" "$dir/I32" "$dir/I64"
+
+# forms NAME METADATA TENSORS DATA BYTES_OF_DATA LIST=VALUES...
+forms() {
+    name=$1 metadata=$2 tensors=$3 numbers=$4 begin=$5 text=
+    shift 5
+    for list in "$@"; do text="$text,\"${list%%=*}\":\"${list#*=}\""; done
+    file "text/$name" "{\"__metadata__\":{$metadata$text},$tensors}" "$numbers"
+    for width in 4 8; do
+        type=I$((width * 8)) lists= data= at=$begin
+        for list in "$@"; do
+            start=$at count=0
+            for value in $(echo "${list#*=}" | tr , ' '); do
+                data="$data$(escaped $width "$value")"
+                at=$((at + width)) count=$((count + 1))
+            done
+            lists="$lists,\"${list%%=*}\":{\"dtype\":\"$type\",\"shape\":[$count],\"data_offsets\":[$start,$at]}"
+        done
+        file "$type/$name" "{\"__metadata__\":{$metadata},$tensors$lists}" "$numbers$data"
+    done
+}
+
+# equal_forms: as forms; all three run and write the same
+equal_forms() {
+    forms "$@"
+    for form in text I32 I64; do expect 0 '^PASS' --write "$dir/$form/out" "$dir/$form/$1"; done
+    same "$dir/text/out/$1" "$dir/I32/out/$1"
+    same "$dir/text/out/$1" "$dir/I64/out/$1"
+}
+
+# equal_refusals ARGUMENT ...: as forms; all three are refused, and name the argument
+equal_refusals() {
+    argument=$1
+    shift
+    forms "$@"
+    for form in text I32 I64; do expect 1 "^ERROR .*  $argument is " "$dir/$form/$1"; done
+}
+
 four='"shape":[2,2,1,1]'
 pair="\"query\":{\"dtype\":\"F32\",$four,\"data_offsets\":[0,16]},\"key\":{\"dtype\":\"F32\",$four,\"data_offsets\":[16,32]},\"value\":{\"dtype\":\"F32\",$four,\"data_offsets\":[32,48]}"
+packed=$(echo "$pair" | sed 's/\[2,2,1,1\]/[4,1,1]/g')
 numbers="$one$two$two$one$two$one$one$two$one$two$zero$one"
-mkdir -p "$dir/text" "$dir/i32" "$dir/i64"
-file text/lens "{\"__metadata__\":{\"op\":\"attention\",\"q_lens\":\"1,2\",\"kv_lens\":\"2,1\",\"q_offset\":\"-3,7\"},$pair}" "$numbers"
-i64="\"q_lens\":{\"dtype\":\"I64\",\"shape\":[2],\"data_offsets\":[48,64]},\"kv_lens\":{\"dtype\":\"I64\",\"shape\":[2],\"data_offsets\":[64,80]},\"q_offset\":{\"dtype\":\"I64\",\"shape\":[2],\"data_offsets\":[80,96]}"
-zeros='\000\000\000\000\000\000\000'
-ones='\377\377\377\377\377\377\377'
-file i64/lens "{\"__metadata__\":{\"op\":\"attention\"},$pair,$i64}" "$numbers\001$zeros\002$zeros\002$zeros\001$zeros\375$ones\007$zeros"
-i32="\"q_lens\":{\"dtype\":\"I32\",\"shape\":[2],\"data_offsets\":[48,56]},\"kv_lens\":{\"dtype\":\"I32\",\"shape\":[2],\"data_offsets\":[56,64]},\"q_offset\":{\"dtype\":\"I32\",\"shape\":[2],\"data_offsets\":[64,72]}"
-file i32/lens "{\"__metadata__\":{\"op\":\"attention\"},$pair,$i32}" "$numbers\001\000\000\000\002\000\000\000\002\000\000\000\001\000\000\000\375\377\377\377\007\000\000\000"
-for form in text i32 i64; do expect 0 '^PASS' --write "$dir/$form/out" "$dir/$form/lens"; done
-same "$dir/text/out/lens" "$dir/i32/out/lens"
-same "$dir/text/out/lens" "$dir/i64/out/lens"
+equal_forms lens '"op":"attention"' "$pair" "$numbers" 48 q_lens=1,2 kv_lens=2,1 q_offset=-3,7
+v2='"op":"fused_infer_attention_score_v2","num_query_heads":"1"'
+equal_forms padded "$v2,\"input_layout\":\"BSND\"" "$pair" "$numbers" 48 actual_seq_qlen=1,2 actual_seq_kvlen=2,1
+equal_forms packed "$v2,\"input_layout\":\"TND\"" "$packed" "$numbers" 48 actual_seq_qlen=1,4 actual_seq_kvlen=3,4
+equal_refusals actual_seq_kvlen long "$v2,\"input_layout\":\"BSND\"" "$pair" "$numbers" 48 actual_seq_kvlen=2,3
+equal_refusals actual_seq_qlen falling "$v2,\"input_layout\":\"TND\"" "$packed" "$numbers" 48 actual_seq_qlen=4,1 actual_seq_kvlen=3,4
 
 # ---- the same bits for any number of workers ----
 for threads in 1 2 7; do expect 0 ' 0 failed, 0 skipped$' --threads $threads --write "$dir/t$threads" "$here"/vectors/[af]*; done
