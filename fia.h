@@ -6124,55 +6124,36 @@ typedef struct fia_v2_field_ {
     size_t at; /* byte offset in the arguments */
 } fia_v2_field_;
 
-/* Every tensor argument, outputs last. */
 /* clang-format off */
+#define FIA_V2_FIELD_(name) {#name, offsetof(fia_v2_args_, name)}
+
+/* Every tensor argument, outputs last. */
 enum {
     FIA_V2_QUERY_, FIA_V2_KEY_, FIA_V2_VALUE_, FIA_V2_QUERY_ROPE_, FIA_V2_KEY_ROPE_, FIA_V2_PSE_, FIA_V2_MASK_,
     FIA_V2_QLENS_, FIA_V2_KVLENS_, FIA_V2_TABLE_, FIA_V2_SCALE_Q_, FIA_V2_SCALE_K_, FIA_V2_OFFSET_K_, FIA_V2_SCALE_V_,
     FIA_V2_OFFSET_V_, FIA_V2_SCALE_K_ROPE_, FIA_V2_SCALE_OUT_, FIA_V2_OFFSET_OUT_, FIA_V2_SCALE_P_, FIA_V2_SINK_,
     FIA_V2_OUT_, FIA_V2_LSE_, FIA_V2_TENSORS_
 };
-/* clang-format on */
 
 static const fia_v2_field_ fia_v2_tensors_[FIA_V2_TENSORS_] = {
-    {"query", offsetof(fia_v2_args_, query)},
-    {"key", offsetof(fia_v2_args_, key)},
-    {"value", offsetof(fia_v2_args_, value)},
-    {"query_rope", offsetof(fia_v2_args_, query_rope)},
-    {"key_rope", offsetof(fia_v2_args_, key_rope)},
-    {"pse_shift", offsetof(fia_v2_args_, pse_shift)},
-    {"atten_mask", offsetof(fia_v2_args_, atten_mask)},
+    FIA_V2_FIELD_(query), FIA_V2_FIELD_(key), FIA_V2_FIELD_(value), FIA_V2_FIELD_(query_rope), FIA_V2_FIELD_(key_rope),
+    FIA_V2_FIELD_(pse_shift), FIA_V2_FIELD_(atten_mask),
     {"actual_seq_qlen", offsetof(fia_v2_args_, actual_seq_qlen_tensor)},
-    {"actual_seq_kvlen", offsetof(fia_v2_args_, actual_seq_kvlen_tensor)},
-    {"block_table", offsetof(fia_v2_args_, block_table)},
-    {"dequant_scale_query", offsetof(fia_v2_args_, dequant_scale_query)},
-    {"dequant_scale_key", offsetof(fia_v2_args_, dequant_scale_key)},
-    {"dequant_offset_key", offsetof(fia_v2_args_, dequant_offset_key)},
-    {"dequant_scale_value", offsetof(fia_v2_args_, dequant_scale_value)},
-    {"dequant_offset_value", offsetof(fia_v2_args_, dequant_offset_value)},
-    {"dequant_scale_key_rope", offsetof(fia_v2_args_, dequant_scale_key_rope)},
-    {"quant_scale_out", offsetof(fia_v2_args_, quant_scale_out)},
-    {"quant_offset_out", offsetof(fia_v2_args_, quant_offset_out)},
-    {"quant_scale_p", offsetof(fia_v2_args_, quant_scale_p)},
-    {"learnable_sink", offsetof(fia_v2_args_, learnable_sink)},
-    {"attention_out", offsetof(fia_v2_args_, attention_out)},
-    {"softmax_lse", offsetof(fia_v2_args_, softmax_lse)},
+    {"actual_seq_kvlen", offsetof(fia_v2_args_, actual_seq_kvlen_tensor)}, FIA_V2_FIELD_(block_table),
+    FIA_V2_FIELD_(dequant_scale_query), FIA_V2_FIELD_(dequant_scale_key), FIA_V2_FIELD_(dequant_offset_key),
+    FIA_V2_FIELD_(dequant_scale_value), FIA_V2_FIELD_(dequant_offset_value), FIA_V2_FIELD_(dequant_scale_key_rope),
+    FIA_V2_FIELD_(quant_scale_out), FIA_V2_FIELD_(quant_offset_out), FIA_V2_FIELD_(quant_scale_p),
+    FIA_V2_FIELD_(learnable_sink), FIA_V2_FIELD_(attention_out), FIA_V2_FIELD_(softmax_lse)
 };
 
 /* Reserved element types: none may be set. */
 static const fia_v2_field_ fia_v2_reserved_[] = {
-    {"query_dtype", offsetof(fia_v2_args_, query_dtype)},
-    {"key_dtype", offsetof(fia_v2_args_, key_dtype)},
-    {"value_dtype", offsetof(fia_v2_args_, value_dtype)},
-    {"key_rope_dtype", offsetof(fia_v2_args_, key_rope_dtype)},
-    {"query_rope_dtype", offsetof(fia_v2_args_, query_rope_dtype)},
-    {"key_shared_prefix_dtype", offsetof(fia_v2_args_, key_shared_prefix_dtype)},
-    {"value_shared_prefix_dtype", offsetof(fia_v2_args_, value_shared_prefix_dtype)},
-    {"dequant_scale_query_dtype", offsetof(fia_v2_args_, dequant_scale_query_dtype)},
-    {"dequant_scale_key_dtype", offsetof(fia_v2_args_, dequant_scale_key_dtype)},
-    {"dequant_scale_value_dtype", offsetof(fia_v2_args_, dequant_scale_value_dtype)},
-    {"dequant_scale_key_rope_dtype", offsetof(fia_v2_args_, dequant_scale_key_rope_dtype)},
+    FIA_V2_FIELD_(query_dtype), FIA_V2_FIELD_(key_dtype), FIA_V2_FIELD_(value_dtype), FIA_V2_FIELD_(key_rope_dtype),
+    FIA_V2_FIELD_(query_rope_dtype), FIA_V2_FIELD_(key_shared_prefix_dtype), FIA_V2_FIELD_(value_shared_prefix_dtype),
+    FIA_V2_FIELD_(dequant_scale_query_dtype), FIA_V2_FIELD_(dequant_scale_key_dtype),
+    FIA_V2_FIELD_(dequant_scale_value_dtype), FIA_V2_FIELD_(dequant_scale_key_rope_dtype)
 };
+/* clang-format on */
 enum { FIA_V2_RESERVED_ = (int)(sizeof(fia_v2_reserved_) / sizeof(fia_v2_reserved_[0])) };
 
 /* Names of the engine and what the operator calls it. */
@@ -7287,23 +7268,15 @@ static uint64_t fia_v2_mix_tensor_(uint64_t h, const fia_tensor *t) {
 }
 
 /* Attributes whose change makes another call; reserved ones are 0 in every planned call. */
+/* clang-format off */
 static const fia_v2_field_ fia_v2_attributes_[] = {
-    {"softmax_scale", offsetof(fia_v2_args_, softmax_scale)},
-    {"num_query_heads", offsetof(fia_v2_args_, num_query_heads)},
-    {"num_key_value_heads", offsetof(fia_v2_args_, num_key_value_heads)},
-    {"pre_tokens", offsetof(fia_v2_args_, pre_tokens)},
-    {"next_tokens", offsetof(fia_v2_args_, next_tokens)},
-    {"sparse_mode", offsetof(fia_v2_args_, sparse_mode)},
-    {"block_size", offsetof(fia_v2_args_, block_size)},
-    {"query_quant_mode", offsetof(fia_v2_args_, query_quant_mode)},
-    {"key_quant_mode", offsetof(fia_v2_args_, key_quant_mode)},
-    {"value_quant_mode", offsetof(fia_v2_args_, value_quant_mode)},
-    {"inner_precise", offsetof(fia_v2_args_, inner_precise)},
-    {"return_softmax_lse", 0},
-    {"out_dtype", 0},
-    {"input_layout", 0},
-    {"a reserved argument", 0},
+    FIA_V2_FIELD_(softmax_scale), FIA_V2_FIELD_(num_query_heads), FIA_V2_FIELD_(num_key_value_heads),
+    FIA_V2_FIELD_(pre_tokens), FIA_V2_FIELD_(next_tokens), FIA_V2_FIELD_(sparse_mode), FIA_V2_FIELD_(block_size),
+    FIA_V2_FIELD_(query_quant_mode), FIA_V2_FIELD_(key_quant_mode), FIA_V2_FIELD_(value_quant_mode),
+    FIA_V2_FIELD_(inner_precise), {"return_softmax_lse", 0}, {"out_dtype", 0}, {"input_layout", 0},
+    {"a reserved argument", 0}
 };
+/* clang-format on */
 enum {
     FIA_V2_ATTRIBUTES_ = (int)(sizeof(fia_v2_attributes_) / sizeof(fia_v2_attributes_[0])),
     FIA_V2_ARGUMENTS_ = FIA_V2_TENSORS_ + FIA_V2_ATTRIBUTES_
