@@ -122,6 +122,27 @@ static void chunks_are_as_short_as_the_rule_says(void **state) {
             }
 }
 
+#if defined(__GNUC__) && defined(__x86_64__)
+static void the_cpu_has_what_the_compiler_library_finds(void **state) {
+    fia_cpu cpu;
+    const int v2 = __builtin_cpu_supports("sse4.2") && __builtin_cpu_supports("popcnt");
+    const int v3 = v2 && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
+                   __builtin_cpu_supports("bmi") && __builtin_cpu_supports("bmi2");
+    const int v4 = v3 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+                   __builtin_cpu_supports("avx512cd") && __builtin_cpu_supports("avx512dq") &&
+                   __builtin_cpu_supports("avx512vl");
+    (void)state;
+    fia_cpu_detect(&cpu);
+    assert_int_equal(cpu.sse2, 1);
+    assert_int_equal(cpu.v2, v2);
+    assert_int_equal(cpu.v3, v3);
+    assert_int_equal(cpu.v4, v4);
+    assert_int_equal(cpu.avx512_vnni, v4 && __builtin_cpu_supports("avx512vnni"));
+    assert_int_equal(cpu.avx512_bf16, v4 && __builtin_cpu_supports("avx512bf16"));
+    assert_int_equal(cpu.neon, 0);
+}
+#endif
+
 static void cuts_the_text_and_returns_its_length(void **state) {
     char text[2048], room[16];
     size_t n;
@@ -151,6 +172,9 @@ int main(void) {
         cmocka_unit_test(bodies_are_built_without_contraction),
         cmocka_unit_test(tells_what_a_run_did),
         cmocka_unit_test(chunks_are_as_short_as_the_rule_says),
+#if defined(__GNUC__) && defined(__x86_64__)
+        cmocka_unit_test(the_cpu_has_what_the_compiler_library_finds),
+#endif
         cmocka_unit_test(cuts_the_text_and_returns_its_length),
         cmocka_unit_test(plans_are_small_and_versions_agree),
     };

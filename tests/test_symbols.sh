@@ -1,6 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
-# test_symbols.sh OBJECT: a bodies-only object has no writable data, and needs nothing from outside but what symbols.txt lists.
+# test_symbols.sh OBJECT: a bodies-only object has no writable data, needs nothing from outside but what symbols.txt
+# lists, and is not large.
 set -u
 object=${1:?an object file}
 [ -s "$object" ] || { echo "$object is not there"; exit 1; }
@@ -22,5 +23,11 @@ for symbol in $undefined; do
         failed=1
     fi
 done
-echo "needed: $(echo $undefined)"
+# text, read-only data and what is relocated: one copy of the bodies stays below 1 MiB
+bytes=$(size "$object" | awk 'NR == 2 { print $4 }')
+if [ "$bytes" -gt 1048576 ]; then
+    echo "$object has $bytes bytes"
+    failed=1
+fi
+echo "$bytes bytes, needed: $(echo $undefined)"
 [ "$failed" -eq 0 ]
