@@ -323,9 +323,9 @@ static int words_are_too_rare(const case_stats *stats, const fia_context *contex
 
 /* Cases are 1.5 M multiply-adds on average and 20 M at most, a fifth of that where they are small. */
 static int work_is_off(const case_stats *stats, const options *o, const case_hook *hook, double most) {
-    double average = stats->work / (double)stats->cases, unit = o->small ? 0.2e6 : 1e6;
+    double average = stats->work / (double)stats->cases, wanted = o->small ? 0.3e6 : 1.5e6;
     int judged = !hook && !o->filter && stats->cases >= 200;
-    int off = stats->most_work > most || (judged && (average < unit || average > 2 * unit));
+    int off = stats->most_work > most || (judged && (average < wanted / 1.5 || average > 2 * wanted));
     printf("work    %.3g multiply-adds on average, %.3g at most%s\n", average, stats->most_work,
            off ? "  NOT AS WANTED" : "");
     return off;
