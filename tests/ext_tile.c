@@ -319,8 +319,8 @@ static const case_wanted wanted[] = {{"tile kernel: ext_tile_pieces", 800},
                                      {"tile kernel: ext_tile_int8", 80},
                                      {"key form: paged in pieces", 50},
                                      {"cuts: rows", 200},
-                                     {"cuts: chunks", 200},
-                                     {"merge: in phase 2", 200}};
+                                     {"cuts: chunks", 100},
+                                     {"merge: in phase 2", 100}};
 
 static int after(test_case *c, FILE *log) {
     (void)c;
