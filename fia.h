@@ -159,11 +159,12 @@ enum {
 };
 
 /** Scales or offsets of a tensor: (sequence, head, token, channel), any stride 0. A stored x means (x + offset) *
- * scale. At most one of token_bytes and channel_bytes is non-zero. */
+ * scale. At most one of token_bytes and channel_bytes is non-zero; values by channel do not differ by page. */
 typedef struct fia_scale_view {
     fia_dtype dtype;          /**< FIA_NONE (default): absent; else F32, F16 or BF16 */
     int32_t place;            /**< FIA_PLACE_*: how a token finds its value */
-    ptrdiff_t sequence_bytes; /**< from a sequence (pages: a page) to the next; 0 broadcasts, here and below */
+    ptrdiff_t sequence_bytes; /**< from a sequence (pages: a page) to the next; 0 broadcasts, here and below; unused
+                                   with FIA_PLACE_ROWS of packed rows */
     ptrdiff_t head_bytes;     /**< from a head (of the tensor that is scaled) to the next */
     ptrdiff_t token_bytes;    /**< from a row or key (pages: a slot) to the next */
     ptrdiff_t channel_bytes;  /**< from an element of a row to the next */
@@ -3893,13 +3894,14 @@ static void fia_gather_streams_(fia_gather_ *g) {
     }
 }
 
-/* Pointers to n rows that lie stride bytes apart; eight at a time, which compilers turn into vectors. */
+/* Pointers to n rows that lie stride bytes apart; eight at a time, which compilers turn into vectors. The stride of a
+ * single row may be any: no pointer past it is made. */
 FIA_INLINE_ void fia_row_pointers_(const char **rows, const char *p, ptrdiff_t stride, int64_t n) {
     int64_t j;
     int i;
     for (j = 0; j + 8 <= n; j += 8, p += 8 * stride)
         for (i = 0; i < 8; ++i) rows[j + i] = p + i * stride;
-    for (; j < n; ++j, p += stride) rows[j] = p;
+    for (i = 0; j + i < n; ++i) rows[j + i] = p + i * stride;
 }
 
 /* Row pointers; entries that are not followed borrow the row of one that is. Returns 0 if none is followed. */
@@ -5431,6 +5433,9 @@ static fia_status fia_check_scale_view_(const fia_scale_check_ *c, fia_report *r
                                  "must be a FIA_PLACE_* code that these rows have; pages need paged keys", 0);
     if (v->sequence_bytes && !c->sequences)
         return fia_refuse_field_(report, c->name, ".sequence_bytes", v->sequence_bytes, "must be 0 here", 0);
+    if (v->sequence_bytes && v->channel_bytes && v->place == FIA_PLACE_PAGES)
+        return fia_refuse_field_(report, c->name, ".sequence_bytes", v->sequence_bytes,
+                                 "must be 0 beside channel_bytes: values by channel do not differ by page", 0);
     if (v->token_bytes && (!c->tokens || v->channel_bytes))
         return fia_refuse_field_(report, c->name, ".token_bytes", v->token_bytes,
                                  c->tokens ? "must be 0 where channel_bytes is not" : "must be 0 here", 0);
@@ -5534,10 +5539,14 @@ static int fia_reorders_(void) {
     return (a + b) - a != 0.0f;
 }
 
-/* Windows past every position are no windows; rows of one piece have no next one; the default scale. */
+/* Windows past every position are no windows; rows of one piece have no next one, nor have packed rows sequences apart;
+ * the default scale. */
 static void fia_normalise_(fia_problem *p) {
     fia_view *const view[6] = {&p->query, &p->query_rope, &p->key, &p->key_rope, &p->value, &p->out};
+    fia_scale_view *const scale[4] = {&p->key_scale, &p->key_offset, &p->value_scale, &p->value_offset};
     int i;
+    for (i = 0; i < 4; ++i)
+        if (p->kv_packed && scale[i]->place == FIA_PLACE_ROWS) scale[i]->sequence_bytes = 0;
     for (i = 0; i < 6; ++i)
         if (view[i]->piece_elements == 0) view[i]->piece_bytes = 0;
     if (p->window_left > FIA_SPAN_LIMIT_) p->window_left = FIA_UNBOUNDED;

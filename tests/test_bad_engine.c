@@ -464,7 +464,7 @@ static void scale_rules(verdict *v, const scale_rule *r, const fia_problem *p) {
              r->place);
     wrong_if(v, s->token_bytes != 0 && (s->channel_bytes != 0 || r->of == 'o'), r->token);
     wrong_if(v, s->channel_bytes != 0 && query, r->channel);
-    wrong_if(v, s->sequence_bytes != 0 && r->of == 'o', r->sequence);
+    wrong_if(v, s->sequence_bytes != 0 && (r->of == 'o' || (paged && s->channel_bytes != 0)), r->sequence);
     wrong_if(v,
              s->sequence_bytes % e || too_far(s->sequence_bytes, paged    ? p->n_pages
                                                                  : packed ? 1

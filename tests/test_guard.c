@@ -96,7 +96,7 @@ static const call_scale scale_styles[][CALL_SCALES] = {
      {FIA_NONE, 0, 0},
      {FIA_BF16, FIA_PLACE_ROWS, HEAD_CHANNELS}},
     {{FIA_NONE, 0, 0},
-     {FIA_BF16, FIA_PLACE_ROWS, HEAD_CHANNELS},
+     {FIA_BF16, FIA_PLACE_ROWS, CALL_BY_SEQUENCE | HEAD_CHANNELS}, /* packed rows have no sequence stride */
      {FIA_F32, FIA_PLACE_ROWS, ALL_ROWS},
      {FIA_F16, FIA_PLACE_ROWS, 0},
      {FIA_F32, FIA_PLACE_LOCAL, CALL_BY_HEAD},
