@@ -2963,10 +2963,15 @@ typedef struct fia_bound_job_ {
 
 FIA_INLINE_ int fia_group_(const fia_problem *p) { return p->n_q_heads / p->n_kv_heads; }
 
+/* Bytes that a stride goes, whatever its direction. That of an axis of one index may be anything: it is cut. */
+static int64_t fia_step_size_(ptrdiff_t stride) {
+    const int64_t step = fia_min_(fia_max_(stride, -FIA_SPAN_LIMIT_), FIA_SPAN_LIMIT_);
+    return step < 0 ? -step : step;
+}
+
 /* All heads of a key lie side by side: they are read key piece outer, heads inner. */
 static int fia_heads_together_(const fia_problem *p, const fia_keys *keys) {
-    const ptrdiff_t head = p->key.head_bytes < 0 ? -p->key.head_bytes : p->key.head_bytes;
-    const ptrdiff_t row = p->key.row_bytes < 0 ? -p->key.row_bytes : p->key.row_bytes;
+    const int64_t head = fia_step_size_(p->key.head_bytes), row = fia_step_size_(p->key.row_bytes);
     return !keys->per_token && p->n_kv_heads > 1 && head != 0 && head < row;
 }
 
@@ -3473,7 +3478,7 @@ static fia_status fia_check_apart_(fia_report *report, const fia_strides_ *s, in
     int64_t size[3];
     int done[3] = {0, 0, 0}, k, i, least;
     if (s->count[0] < 1 || s->count[1] < 1 || s->count[2] < 1) return FIA_OK;
-    for (i = 0; i < 3; ++i) size[i] = s->stride[i] < 0 ? -(int64_t)s->stride[i] : (int64_t)s->stride[i];
+    for (i = 0; i < 3; ++i) size[i] = fia_step_size_(s->stride[i]);
     for (k = 0; k < 3; ++k) {
         for (least = -1, i = 0; i < 3; ++i)
             if (!done[i] && s->count[i] > 1 && (least < 0 || size[i] < size[least])) least = i;
@@ -5575,7 +5580,7 @@ static void fia_plan_pool_(fia_plan *plan) {
 
 /* Bytes from one row of a view to the next, of a row itself where rows overlap. */
 static int64_t fia_row_pitch_(const fia_codec *codec, const fia_view *view, int32_t elements) {
-    return fia_max_(view->row_bytes < 0 ? -view->row_bytes : view->row_bytes, fia_row_bytes_(codec, view, elements));
+    return fia_max_(fia_step_size_(view->row_bytes), fia_row_bytes_(codec, view, elements));
 }
 
 /* Keys of a piece. Short pieces read evenly; long ones cost less where arithmetic counts, as long as their rows lie so
