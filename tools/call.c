@@ -5,7 +5,9 @@
 #include <string.h>
 
 /* A file of a few bytes can ask for any size: a block may have this much, and so many times what the file stores. */
+#ifndef BLOCK_BYTES
 #define BLOCK_BYTES ((size_t)1 << 30)
+#endif
 #define BLOCK_FACTOR 16
 
 /* ---- operators ---- */
