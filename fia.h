@@ -3961,11 +3961,16 @@ static void fia_token_values_(const fia_gather_ *g, const fia_scale_view *view, 
     }
 }
 
-/* n channel values of a scale or offset view. */
+/* n channel values of a scale or offset view; zeros where a run without any key leaves them out. */
 static void fia_channel_values_(const fia_scale_view *view, const void *data, int64_t sequence, int head, int n,
                                 float *dst) {
-    const char *p = (const char *)data + head * view->head_bytes + sequence * view->sequence_bytes;
+    const char *p = (const char *)data;
     int i;
+    if (!p) {
+        memset(dst, 0, (size_t)n * sizeof(float));
+        return;
+    }
+    p += head * view->head_bytes + sequence * view->sequence_bytes;
     for (i = 0; i < n; ++i, p += view->channel_bytes) dst[i] = fia_value_(view->dtype, p);
 }
 
@@ -4217,7 +4222,7 @@ static void fia_query_rows_(const fia_worker_ *w, const fia_row_block_ *rb, int 
             rows.params = views[i]->params;
             (i ? w->plan->codec_q_rope : w->plan->codec_q)->decode(dst + (i ? p->dim : 0), 0, &rows);
         }
-        if (p->query_scale.dtype != FIA_NONE) {
+        if (p->query_scale.dtype != FIA_NONE && io->query_scale) {
             const float scale = fia_value_(
                 p->query_scale.dtype, (const char *)io->query_scale +
                                           (p->q_packed ? 0 : rb->sequence->index * p->query_scale.sequence_bytes) +
@@ -4235,7 +4240,7 @@ static void fia_query_rows_(const fia_worker_ *w, const fia_row_block_ *rb, int 
 /* ---- finish: rows to out and lse ---- */
 
 static float fia_sink_of_(const fia_problem *p, const fia_io *io, int head) {
-    if (p->sinks == FIA_NONE) return -FIA_INF_;
+    if (p->sinks == FIA_NONE || !io->sinks) return -FIA_INF_; /* a run without any key may leave them out */
     return fia_value_(p->sinks, (const char *)io->sinks + head * (p->sinks == FIA_F32 ? 4 : 2));
 }
 
