@@ -961,6 +961,14 @@ typedef struct fia_text_ {
     size_t room, used; /* used counts what did not fit, too */
 } fia_text_;
 
+static fia_text_ fia_text_on_(char *at, size_t room) {
+    fia_text_ t;
+    t.at = at;
+    t.room = room;
+    t.used = 0;
+    return t;
+}
+
 static void fia_text_char_(fia_text_ *t, char c) {
     if (t->used + 1 < t->room) {
         t->at[t->used] = c;
@@ -1010,9 +1018,7 @@ static fia_status fia_say_(fia_report *report, fia_status status, const char *na
     if (!report) return status;
     report->status = status;
     report->text[0] = 0;
-    t.at = report->text;
-    t.room = sizeof(report->text);
-    t.used = 0;
+    t = fia_text_on_(report->text, sizeof(report->text));
     fia_text_str_(&t, name);
     fia_text_str_(&t, " is ");
     if (value_text) fia_text_str_(&t, value_text);
@@ -1042,10 +1048,7 @@ static fia_status fia_refuse_text_(fia_report *report, const char *name, const c
 
 static fia_status fia_refuse_float_(fia_report *report, const char *name, double value, const char *allowed) {
     char text[24];
-    fia_text_ t;
-    t.at = text;
-    t.room = sizeof(text);
-    t.used = 0;
+    fia_text_ t = fia_text_on_(text, sizeof(text));
     fia_text_float_(&t, value);
     return fia_refuse_text_(report, name, text, allowed);
 }
@@ -1967,10 +1970,7 @@ static int fia_paged_check_(const fia_keys_call *call, int64_t first, int64_t en
     int64_t column;
     for (column = first / p->page_size; column * p->page_size < end; ++column) {
         if (table[column] < 0 || table[column] >= p->n_pages) {
-            fia_text_ t;
-            t.at = text;
-            t.room = text_bytes;
-            t.used = 0;
+            fia_text_ t = fia_text_on_(text, text_bytes);
             fia_text_str_(&t, "block_table[");
             fia_text_int_(&t, call->sequence);
             fia_text_str_(&t, "][");
@@ -3276,10 +3276,7 @@ static fia_status fia_check_length_(fia_report *report, const char *name, int su
 static fia_status fia_refuse_field_(fia_report *report, const char *view, const char *field, int64_t value,
                                     const char *allowed, int64_t a) {
     char name[64];
-    fia_text_ t;
-    t.at = name;
-    t.room = sizeof(name);
-    t.used = 0;
+    fia_text_ t = fia_text_on_(name, sizeof(name));
     fia_text_str_(&t, view);
     fia_text_str_(&t, field);
     return fia_refuse_(report, name, value, allowed, a, 0);
@@ -4750,20 +4747,24 @@ static void fia_stream_dots_of_(const fia_worker_ *w, const fia_gather_ *g, int 
     for (i = 0; i < n; ++i) scores[i] += rope[i];
 }
 
-/* Scores of a partial piece -> logits, and which rows keep which key. */
-static void fia_stream_modify_(const fia_row_block_ *rb, const fia_gather_ *g, int padded, float *scores,
-                               unsigned char *kept) {
-    int j, r;
+/* Scores of a partial piece -> logits, and which rows keep which key. Returns 1 if a row drops a key that another
+ * keeps. */
+static int fia_stream_modify_(const fia_row_block_ *rb, const fia_gather_ *g, int padded, float *scores,
+                              unsigned char *kept) {
+    int j, r, mixed = 0;
     fia_modify_scores_(rb, g->first, g->positions, (int)g->n, scores, 1, padded);
-    for (j = 0; j < g->n; ++j)
+    for (j = 0; j < g->n; ++j) {
         for (r = 0, kept[j] = 0; r < rb->rows; ++r)
             if (scores[j * padded + r] != -FIA_INF_) kept[j] = (unsigned char)(kept[j] | 1 << r);
+        mixed |= kept[j] != 0 && kept[j] != (1 << rb->rows) - 1;
+    }
+    return mixed;
 }
 
 /* One row block against one piece of keys: scores, modifiers, online softmax, values. Scores stand at the keys' slots
  * of the piece's grid, and the softmax moves on by FIA_STREAM_STEP_ slots however long the piece is: the same keys meet
- * in its sums wherever bounds cut a piece, and however far apart rows lie. Values of partial pieces are added by such
- * steps, too: whether rows are added apart depends on all keys that are added at once. */
+ * in its sums wherever bounds cut a piece, and however far apart rows lie. Where rows keep different keys, values are
+ * added by such steps, too: whether rows are added apart depends on all keys that are added at once. */
 static void fia_stream_piece_(const fia_worker_ *w, const fia_gather_ *g, int k, const fia_prefetch *next_k,
                               const fia_prefetch *next_v) {
     const fia_row_block_ *rb = w->blocks + k;
@@ -4775,16 +4776,16 @@ static void fia_stream_piece_(const fia_worker_ *w, const fia_gather_ *g, int k,
     unsigned char keeps[FIA_STREAM_KEYS], *kept = partial ? keeps : NULL;
     const fia_rows *values;
     fia_row_room_ room;
-    int i, slot, done, added = 0;
+    int i, slot, done, added = 0, mixed = 0;
     if (partial && fia_block_dropped_(rb, g->first, g->positions, n)) return;
     fia_stream_dots_of_(w, g, k, index, scores, next_k);
     for (i = 0; i < g->slot * padded; ++i) piece[i] = -FIA_INF_;
     for (i = (g->slot + n) * padded; i < keys * padded; ++i) piece[i] = -FIA_INF_;
-    if (partial) fia_stream_modify_(rb, g, padded, scores, kept);
+    if (partial) mixed = fia_stream_modify_(rb, g, padded, scores, kept);
     values = fia_stream_rows_(w, g, FIA_OF_VALUE, w->plan->stream_v, &room);
     for (slot = 0; slot < keys; slot += FIA_STREAM_STEP_) {
         const int grew = fia_softmax_piece_(&sb->state, padded, piece + slot * padded, alpha, factor, floor);
-        if (!grew && !partial) continue;
+        if (!grew && !mixed) continue;
         done = (int)fia_max_(0, fia_min_(slot - g->slot, n)); /* keys whose weights are of the old maximum */
         if (done > added) fia_stream_add_values_(w, g, k, padded, scores, kept, *values, added, done - added, *next_v);
         added = (int)fia_max_(added, done);
@@ -5312,9 +5313,7 @@ static fia_status fia_check_view_(const fia_context *context, const fia_view_che
     fia_text_ t;
     int64_t unit;
     int i;
-    t.at = name;
-    t.room = sizeof(name);
-    t.used = 0;
+    t = fia_text_on_(name, sizeof(name));
     fia_text_str_(&t, c->name);
     fia_text_str_(&t, ".dtype");
     if (fia_check_codec_(context, name, v->dtype, codec, report))
@@ -5886,10 +5885,7 @@ static void fia_explain_run_(fia_text_ *t, const fia_job *job) {
 }
 
 FIA_API size_t fia_explain(const fia_plan *plan, const fia_job *job, char *text, size_t bytes) {
-    fia_text_ t;
-    t.at = text;
-    t.room = text ? bytes : 0;
-    t.used = 0;
+    fia_text_ t = fia_text_on_(text, text ? bytes : 0);
     if (t.room) text[0] = 0;
     fia_explain_cpu_(&t);
     if (!plan) return t.used;
@@ -6209,10 +6205,7 @@ static const char *fia_v2_name_(const char *engine_field) {
 }
 
 static void fia_v2_join_(char *text, size_t room, const char *a, const char *b) {
-    fia_text_ t;
-    t.at = text;
-    t.room = room;
-    t.used = 0;
+    fia_text_ t = fia_text_on_(text, room);
     fia_text_str_(&t, a);
     fia_text_str_(&t, b);
 }

@@ -487,16 +487,7 @@ static unsigned char *merged_bits(const call_spec *whole, int b, int workers, si
         call_run(&shard[k], &how);
         o = &shard[k].tensor[CALL_OUT];
         l = &shard[k].tensor[CALL_LSE];
-        fia_merge_shape_init(&shape);
-        shape.heads = o->heads;
-        shape.rows = o->rows;
-        shape.dim = o->elements;
-        shape.sequence_bytes = o->outer_bytes;
-        shape.head_bytes = o->head_bytes;
-        shape.row_bytes = o->row_bytes;
-        shape.lse_sequence_bytes = l->outer_bytes;
-        shape.lse_head_bytes = l->head_bytes;
-        shape.lse_row_bytes = l->row_bytes;
+        shape = call_merge_shape(&shard[k]);
         if (k == 0 || !o->rows) continue;
         assert_int_equal(fia_merge(&shape, (float *)(void *)shard[0].tensor[CALL_OUT].base[0],
                                    (float *)(void *)shard[0].tensor[CALL_LSE].base[0],

@@ -43,28 +43,35 @@ static void bodies_are_built_without_contraction(void **state) {
     assert_non_null(strstr(text, "contraction: off"));
 }
 
-static void tells_what_a_run_did(void **state) {
+/* What fia_explain says after a run of one query row on keys that are all one row. */
+static void explain_run(const fia_plan *plan, int64_t kv_offset, char *text, size_t bytes) {
     float q[8] = {0}, out[8];
     uint16_t kv[8] = {0};
-    char text[2048];
-    fia_plan plan;
     fia_io io;
     fia_job job;
-    (void)state;
-    plan_of_one_row(&plan);
     fia_io_init(&io);
     io.query = q;
     io.key = io.value = kv;
     io.out = out;
-    job.plan = &plan;
+    io.kv_offset.data = &kv_offset;
+    io.kv_offset.dtype = FIA_I64;
+    job.plan = plan;
     job.io = &io;
-    job.workspace_bytes = plan.workspace_bytes;
+    job.workspace_bytes = plan->workspace_bytes;
     job.workspace = malloc(job.workspace_bytes);
     assert_non_null(job.workspace);
     assert_int_equal(fia_run(&job, NULL, NULL), FIA_OK);
-    fia_explain(&plan, &job, text, sizeof text);
-    assert_non_null(strstr(text, "families: stream 1, tile 0"));
+    fia_explain(plan, &job, text, bytes);
     free(job.workspace);
+}
+
+static void tells_what_a_run_did(void **state) {
+    char text[2048];
+    fia_plan plan;
+    (void)state;
+    plan_of_one_row(&plan);
+    explain_run(&plan, 0, text, sizeof text);
+    assert_non_null(strstr(text, "families: stream 1, tile 0"));
 }
 
 static int64_t number_behind(const char *text, const char *key) {
@@ -73,35 +80,18 @@ static int64_t number_behind(const char *text, const char *key) {
     return strtoll(at + strlen(key), NULL, 10);
 }
 
-/* The chunk that a run on n keys takes, by what fia_explain says; all keys are one row. */
+/* The chunk that a run on n keys takes, by what fia_explain says. */
 static int64_t chunk_of(int64_t n, int64_t kv_offset, int64_t *base) {
-    float q[8] = {0}, out[8];
-    uint16_t kv[8] = {0};
     char text[2048];
     fia_problem p;
     fia_plan plan;
-    fia_io io;
-    fia_job job;
     fia_problem_init(&p);
     p.max_q_len = 1;
     p.max_kv_len = n;
     p.dim = p.value_dim = 8;
     p.key.dtype = p.value.dtype = FIA_F16;
     assert_int_equal(fia_plan_make(NULL, &p, 1, &plan, NULL), FIA_OK);
-    fia_io_init(&io);
-    io.query = q;
-    io.key = io.value = kv;
-    io.out = out;
-    io.kv_offset.data = &kv_offset;
-    io.kv_offset.dtype = FIA_I64;
-    job.plan = &plan;
-    job.io = &io;
-    job.workspace_bytes = plan.workspace_bytes;
-    job.workspace = malloc(job.workspace_bytes);
-    assert_non_null(job.workspace);
-    assert_int_equal(fia_run(&job, NULL, NULL), FIA_OK);
-    fia_explain(&plan, &job, text, sizeof text);
-    free(job.workspace);
+    explain_run(&plan, kv_offset, text, sizeof text);
     *base = number_behind(text, "chunk base: ");
     return number_behind(text, "longest chunk: ");
 }
