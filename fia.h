@@ -516,11 +516,10 @@ typedef struct fia_tile_block {
     const float *key_scale, *key_offset, *value_scale, *value_offset;
     int64_t first_key;        /**< local key of key 0 (a list: entry) */
     const int64_t *positions; /**< of the block's keys, where they are not consecutive */
-    /** Raw scores of keys [first, first + n) of the block, the first at scores[0] -> base-2 logits with every modifier
-     * applied. Dropped keys get -inf. Kept ones are >= -FLT_MAX or NaN: for plain keys the kernel sees to that
-     * itself. */
-    void (*modify)(const struct fia_tile_block *block, int first, int n, float *scores, ptrdiff_t row_stride,
-                   ptrdiff_t key_stride);
+    /** Raw scores [key][stride] of keys [first, first + n) of the block, the first at scores[0] -> base-2 logits with
+     * every modifier applied. Dropped keys get -inf. Kept ones are >= -FLT_MAX or NaN: for plain keys the kernel sees to
+     * that itself. stride: a multiple of 16, at least rows; scores behind the last row may be written. */
+    void (*modify)(const struct fia_tile_block *block, int first, int n, float *scores, int stride);
     /** Widens stored rows [first, first + n) of FIA_OF_* to f32. */
     void (*decode)(const struct fia_tile_block *block, int which, int first, int n, float *dst, ptrdiff_t dst_stride);
     const void *rows_data; /**< for modify and decode */
@@ -2099,12 +2098,14 @@ static float fia_state_finish_(float m, float l, float sink, float *weight) {
 }
 
 /* ==== R10 modifiers ========================================================================== */
-/* Everything that happens to a score between q.k and exp, and which keys a row keeps. Works on any layout of scores:
- * (scores, row stride, key stride); keys are consecutive from a first local key, or have positions (gathered lists). */
+/* Everything that happens to a score between q.k and exp, and which keys a row keeps. Scores lie [key][row]; keys are
+ * consecutive from a first local key, or have positions (gathered lists). */
 
 enum {
-    FIA_MAX_ROWS_ = 64,   /* most rows of a row block */
-    FIA_MODIFY_KEYS_ = 64 /* keys that are modified at once */
+    FIA_MAX_ROWS_ = 64,        /* most rows of a row block */
+    FIA_MODIFY_KEYS_ = 64,     /* most keys that are modified at once, */
+    FIA_MODIFY_FLOATS_ = 1536, /* and most scores */
+    FIA_STREAM_ROWS_MOST_ = 8
 };
 
 /* A sequence as phase 0 found it. Positions are global, lengths and starts are rows. */
@@ -2126,13 +2127,16 @@ typedef struct fia_row_block_ {
     const fia_io *io;
     const fia_sequence_ *sequence;
     int rows;
-    int natural;      /* 1: scores arrive in natural units and modifiers run on every block */
+    int natural;      /* 1: modifiers take scores in natural units */
+    int finite;       /* 1: so are the factors of an additive mask: where that is 0, nothing happens */
+    int every;        /* 1: something but bounds happens to scores: modifiers run on every block */
     float raw_factor; /* 1, or what raw scores are multiplied by first */
     int kv_head;
     int64_t first_row;      /* row of the KV head's group: token * G + head within the group */
     int64_t base_token;     /* of row 0 of the unit: 0, or the token that owns the list */
     int64_t any_lo, any_hi; /* keys that some row keeps lie in [any_lo, any_hi) */
     int64_t all_lo, all_hi; /* keys that every row keeps, by bounds */
+    /* By row; behind the last row as the lanes of a vector of scores want it: repeated (stream), the last row's. */
     int32_t head[FIA_MAX_ROWS_];
     int64_t token[FIA_MAX_ROWS_], lo[FIA_MAX_ROWS_], hi[FIA_MAX_ROWS_];
     float slope[FIA_MAX_ROWS_], factor[FIA_MAX_ROWS_];
@@ -2161,91 +2165,221 @@ static void fia_row_bounds_(const fia_problem *p, const fia_sequence_ *s, int64_
     if (*lo >= *hi) *lo = *hi = 0;
 }
 
-/* ---- one row, everything ---- */
+/* ---- scores ---- */
 
-/* Additive terms of a row at n keys, widened; keys without a position read as 0. */
-static void fia_mask_values_(const fia_mask_view *view, const void *base, const fia_row_block_ *rb, int r,
-                             int64_t first_key, const int64_t *positions, int n, float *dst) {
-    const int size = view->dtype == FIA_F32 ? 4 : 2;
-    const char *row = (const char *)base + rb->sequence->index * view->sequence_bytes + rb->head[r] * view->head_bytes +
-                      rb->token[r] * view->row_bytes;
-    int j;
-    if (!positions) {
-        fia_values_(view->dtype, dst, row + first_key * size, n);
-        return;
-    }
-    for (j = 0; j < n; ++j) dst[j] = positions[j] < 0 ? 0.0f : fia_value_(view->dtype, row + positions[j] * size);
-}
+/* Scores of n keys x the rows of a block and what happens to them: [key][stride], rows side by side. stride divides a
+ * vector or is a multiple of one; whole vectors are read and written. Lanes behind the last row do as the row block's
+ * arrays say. */
+typedef struct fia_scores_ {
+    const fia_row_block_ *rb;
+    int64_t first_key;        /* local */
+    const int64_t *positions; /* local, of keys that are not consecutive; negative: no key. NULL: consecutive */
+    int n, stride;
+    int keys, width;        /* of a step: a vector of several keys, or all vectors of one key */
+    float *x, *term, *drop; /* scores; what is added next; 1 where a key is dropped. drop: NULL: nowhere */
+} fia_scores_;
 
-/* drop[j] = 1 where the dense mask drops; keys without a position are dropped elsewhere. */
-static void fia_mask_drops_(const fia_row_block_ *rb, int r, int64_t first_key, const int64_t *positions, int n,
-                            float *drop) {
-    const fia_mask_view *view = &rb->problem->drop_mask;
-    const unsigned char *row = (const unsigned char *)rb->io->drop_mask + rb->sequence->index * view->sequence_bytes +
-                               rb->head[r] * view->head_bytes + rb->token[r] * view->row_bytes;
-    int j;
-    for (j = 0; j < n; ++j) {
-        const int64_t at = positions ? positions[j] : first_key + j;
-        if (at >= 0 && row[at]) drop[j] = 1.0f;
+/* x = (x + term * factor) * scale; factor by lane, or NULL: 1. */
+static void fia_scores_add_(const fia_scores_ *s, const float *factor, float scale) {
+    const fia_vf_ c = fia_vf_set1_(scale);
+    int j, v;
+    for (v = 0; v < s->width; v += FIA_LANES) {
+        const fia_vf_ f = factor ? fia_vf_load_(factor + v) : fia_vf_set1_(1.0f);
+        for (j = 0; j < s->n; j += s->keys) {
+            const int i = j * s->stride + v;
+            fia_vf_store_(s->x + i, fia_vf_mul_(fia_vf_fma_(fia_vf_load_(s->term + i), f, fia_vf_load_(s->x + i)), c));
+        }
     }
 }
 
 /* Dropped where the term is -inf, by selection: what is added there is 0. */
-static void fia_drop_infinite_(float *term, float *drop, int n) {
+static void fia_scores_drop_infinite_(const fia_scores_ *s) {
     const fia_vf_ none = fia_vf_set1_(-FIA_INF_);
-    int j;
-    for (j = 0; j < n; j += FIA_LANES) {
-        const fia_vf_ t = fia_vf_load_(term + j);
-        const fia_vm_ m = fia_vf_eq_(t, none);
-        fia_vf_store_(drop + j, fia_vf_select_(m, fia_vf_set1_(1.0f), fia_vf_load_(drop + j)));
-        fia_vf_store_(term + j, fia_vf_select_(m, fia_vf_zero_(), t));
-    }
+    int j, v;
+    for (j = 0; j < s->n; j += s->keys)
+        for (v = 0; v < s->width; v += FIA_LANES) {
+            float *term = s->term + j * s->stride + v, *drop = s->drop + j * s->stride + v;
+            const fia_vf_ t = fia_vf_load_(term);
+            const fia_vm_ m = fia_vf_eq_(t, none);
+            fia_vf_store_(drop, fia_vf_select_(m, fia_vf_set1_(1.0f), fia_vf_load_(drop)));
+            fia_vf_store_(term, fia_vf_select_(m, fia_vf_zero_(), t));
+        }
 }
 
-/* x = (x + term * factor) * scale over padded n. */
-static void fia_add_term_(float *x, const float *term, float factor, float scale, int n) {
-    const fia_vf_ f = fia_vf_set1_(factor), c = fia_vf_set1_(scale);
-    int j;
-    for (j = 0; j < n; j += FIA_LANES)
-        fia_vf_store_(x + j, fia_vf_mul_(fia_vf_fma_(fia_vf_load_(term + j), f, fia_vf_load_(x + j)), c));
-}
-
-static void fia_softcap_(float *x, float cap, int n) {
+static void fia_scores_softcap_(const fia_scores_ *s, float cap) {
     const fia_vf_ c = fia_vf_set1_(cap);
-    int j;
-    for (j = 0; j < n; j += FIA_LANES)
-        fia_vf_store_(x + j, fia_vf_mul_(c, fia_vf_tanh_(fia_vf_div_(fia_vf_load_(x + j), c))));
+    int j, v;
+    for (j = 0; j < s->n; j += s->keys)
+        for (v = 0; v < s->width; v += FIA_LANES) {
+            float *x = s->x + j * s->stride + v;
+            fia_vf_store_(x, fia_vf_mul_(c, fia_vf_tanh_(fia_vf_div_(fia_vf_load_(x), c))));
+        }
 }
 
-static void fia_alibi_(const fia_row_block_ *rb, int r, int64_t first_key, const int64_t *positions, int n, float *x) {
-    const fia_sequence_ *s = rb->sequence;
-    const int64_t at = s->q_pos + rb->token[r] - s->kv_pos;
-    float distance[FIA_MODIFY_KEYS_ + 16] = {0};
-    int j;
-    for (j = 0; j < n; ++j) {
-        const int64_t d = at - (positions ? positions[j] : first_key + j);
-        distance[j] = (float)(d < 0 ? -d : d);
+/* ---- terms by row and key ---- */
+
+FIA_INLINE_ const char *fia_mask_row_(const fia_row_block_ *rb, const fia_mask_view *view, const void *base, int r) {
+    return (const char *)base + rb->sequence->index * view->sequence_bytes + rb->head[r] * view->head_bytes +
+           rb->token[r] * view->row_bytes;
+}
+
+FIA_INLINE_ int fia_mask_bytes_(const fia_mask_view *view) {
+    return view->dtype == FIA_F32 ? 4 : view->dtype == FIA_F16 || view->dtype == FIA_BF16 ? 2 : 1;
+}
+
+/* n bytes repeat a pattern of 1, 2, 4 or 8 of them. */
+static int fia_bytes_repeat_(const char *p, int64_t n, uint64_t pattern) {
+    uint64_t word = pattern;
+    for (; n >= 8 && word == pattern; n -= 8, p += 8) memcpy(&word, p, 8);
+    if (word == pattern) memcpy(&word, p, (size_t)n);
+    return word == pattern;
+}
+
+/* A row of a term drops all of n keys: every byte set, or every value -inf. */
+static int fia_mask_drops_all_(const fia_mask_view *view, const char *row, int n) {
+    const uint64_t ones = UINT64_C(0x0101010101010101), tops = UINT64_C(0x8080808080808080);
+    uint64_t word;
+    if (view->dtype == FIA_F32) return fia_bytes_repeat_(row, 4 * n, UINT64_C(0xff800000ff800000));
+    if (view->dtype == FIA_F16) return fia_bytes_repeat_(row, 2 * n, UINT64_C(0xfc00fc00fc00fc00));
+    if (view->dtype == FIA_BF16) return fia_bytes_repeat_(row, 2 * n, UINT64_C(0xff80ff80ff80ff80));
+    for (; n >= 8; n -= 8, row += 8) {
+        memcpy(&word, row, 8);
+        if (((word - ones) & ~word & tops) != 0) return 0; /* some byte is 0 */
     }
-    fia_add_term_(x, distance, -rb->slope[r], 1.0f, n);
+    while (n > 0 && row[n - 1]) --n;
+    return n == 0;
 }
 
-/* Natural scores of one row (x, drop: padded to whole vectors) through bias, softcap, ALiBi and additive mask. */
-static void fia_modify_natural_(const fia_row_block_ *rb, int r, int64_t first_key, const int64_t *positions, int n,
-                                float *x, float *drop) {
+/* A term that the problem has is not 0 at all of these keys. */
+static int fia_scores_sees_(const fia_scores_ *s, const fia_mask_view *view, const void *base) {
+    const int bytes = fia_mask_bytes_(view);
+    const char *row, *last = NULL;
+    int r;
+    if (view->dtype == FIA_NONE || s->positions) return view->dtype != FIA_NONE;
+    for (r = 0; r < s->rb->rows; ++r, last = row) {
+        row = fia_mask_row_(s->rb, view, base, r) + s->first_key * bytes;
+        if (row != last && !fia_bytes_repeat_(row, (int64_t)s->n * bytes, 0)) return 1;
+    }
+    return 0;
+}
+
+/* A row of a mask at n keys, widened; of a drop mask 1 and 0. Keys without a position read as 0. */
+static void fia_mask_line_(const fia_scores_ *s, const fia_mask_view *view, const char *row, float *line) {
+    const int bytes = fia_mask_bytes_(view);
+    int j;
+    if (bytes > 1 && !s->positions) {
+        fia_values_(view->dtype, line, row + s->first_key * bytes, s->n);
+        return;
+    }
+    for (j = 0; j < s->n; ++j) {
+        const int64_t at = s->positions ? s->positions[j] : s->first_key + j;
+        line[j] = at < 0 ? 0.0f : bytes > 1 ? fia_value_(view->dtype, row + at * bytes) : row[at] != 0;
+    }
+}
+
+/* term[key][first .. first + rows) = line[row][key]. distinct: 1 where all lines are one. */
+static void fia_scores_set_(const fia_scores_ *s, const float *const *line, int first, int rows, int distinct) {
+    float *term = s->term + first;
+    fia_vf_ t[FIA_LANES];
+    int j, r;
+    if (distinct == 1) { /* what reaches past a key, the next one writes again */
+        for (j = 0; j < s->n; ++j) fia_vf_store_(term + j * s->stride, fia_vf_set1_(line[0][j]));
+        return;
+    }
+    if (rows < FIA_LANES) {
+        for (j = 0; j < s->n; ++j)
+            for (r = 0; r < rows; ++r) term[j * s->stride + r] = line[r][j];
+        return;
+    }
+    for (j = 0; j < s->n; j += FIA_LANES) {
+        for (r = 0; r < FIA_LANES; ++r) t[r] = fia_vf_load_(line[r] + j);
+        fia_vf_transpose_(t);
+        for (r = 0; r < FIA_LANES && j + r < s->n; ++r) fia_vf_store_(term + (j + r) * s->stride, t[r]);
+    }
+}
+
+/* term = a mask's values. */
+static void fia_scores_mask_(const fia_scores_ *s, const fia_mask_view *view, const void *base) {
+    const int rows = s->stride < FIA_LANES ? s->stride : FIA_LANES;
+    float room[16][FIA_MODIFY_KEYS_ + 16];
+    const float *line[16];
+    int v, r, distinct;
+    for (v = 0; v < s->width; v += FIA_LANES) {
+        const char *row = NULL, *last = NULL;
+        for (r = 0, distinct = 0; r < rows; ++r, last = row) {
+            row = fia_mask_row_(s->rb, view, base, v + r);
+            if (r == 0 || row != last) fia_mask_line_(s, view, row, room[distinct++]);
+            line[r] = room[distinct - 1];
+        }
+        fia_scores_set_(s, line, v, rows, distinct);
+    }
+}
+
+/* term = -|row - key|, rounded once. */
+static void fia_scores_distances_(const fia_scores_ *s) {
+    const fia_row_block_ *rb = s->rb;
+    const int rows = s->stride < s->width ? s->stride : s->width;
+    const int64_t origin = rb->sequence->q_pos - rb->sequence->kv_pos - s->first_key, exact = (int64_t)1 << 23;
+    float place[FIA_MAX_ROWS_];
+    int j, r, v, near = !s->positions;
+    for (r = 0; r < s->width; ++r) {
+        const int64_t at = origin + rb->token[r] - (r / s->stride);
+        near &= at < exact && at > -exact;
+        place[r] = (float)at;
+    }
+    for (v = 0; near && v < s->width; v += FIA_LANES)
+        for (j = 0; j < s->n; j += s->keys) {
+            const fia_vf_ d = fia_vf_sub_(fia_vf_load_(place + v), fia_vf_set1_((float)j));
+            fia_vf_store_(s->term + j * s->stride + v, fia_vf_sub_(fia_vf_zero_(), fia_vf_abs_(d)));
+        }
+    for (j = 0; !near && j < s->n; ++j)
+        for (r = 0; r < rows; ++r) {
+            const int64_t d = origin + rb->token[r] - (s->positions ? s->positions[j] - s->first_key : j);
+            s->term[j * s->stride + r] = -(float)(d < 0 ? -d : d);
+        }
+}
+
+/* ---- all of it, in order ---- */
+
+/* Natural scores through bias, softcap, ALiBi and additive mask (masked: where that is not 0). */
+static void fia_scores_natural_(const fia_scores_ *s, int masked) {
+    const fia_row_block_ *rb = s->rb;
     const fia_problem *p = rb->problem;
-    float term[FIA_MODIFY_KEYS_ + 16] = {0};
     if (p->bias.dtype != FIA_NONE) {
-        fia_mask_values_(&p->bias, rb->io->bias, rb, r, first_key, positions, n, term);
-        fia_drop_infinite_(term, drop, n);
-        fia_add_term_(x, term, 1.0f, p->bias_before_scale ? p->scale : 1.0f, n);
+        fia_scores_mask_(s, &p->bias, rb->io->bias);
+        fia_scores_drop_infinite_(s);
+        fia_scores_add_(s, NULL, p->bias_before_scale ? p->scale : 1.0f);
     }
-    if (p->softcap > 0.0f) fia_softcap_(x, p->softcap, n);
-    if (p->alibi_slopes != FIA_NONE) fia_alibi_(rb, r, first_key, positions, n, x);
-    if (p->additive_mask.dtype != FIA_NONE) {
-        fia_mask_values_(&p->additive_mask, rb->io->additive_mask, rb, r, first_key, positions, n, term);
-        fia_drop_infinite_(term, drop, n);
-        fia_add_term_(x, term, rb->factor[r], 1.0f, n);
+    if (p->softcap > 0.0f) fia_scores_softcap_(s, p->softcap);
+    if (p->alibi_slopes != FIA_NONE) {
+        fia_scores_distances_(s);
+        fia_scores_add_(s, rb->slope, 1.0f);
     }
+    if (masked) {
+        fia_scores_mask_(s, &p->additive_mask, rb->io->additive_mask);
+        fia_scores_drop_infinite_(s);
+        fia_scores_add_(s, rb->factor, 1.0f);
+    }
+}
+
+static void fia_scores_drop_by_mask_(const fia_scores_ *s) {
+    int j, v;
+    fia_scores_mask_(s, &s->rb->problem->drop_mask, s->rb->io->drop_mask);
+    for (j = 0; j < s->n; j += s->keys)
+        for (v = 0; v < s->width; v += FIA_LANES) {
+            float *drop = s->drop + j * s->stride + v;
+            fia_vf_store_(drop, fia_vf_max_(fia_vf_load_(drop), fia_vf_load_(s->term + j * s->stride + v)));
+        }
+}
+
+/* Bounds of keys that are not consecutive. */
+static void fia_scores_drop_by_position_(const fia_scores_ *s) {
+    const fia_row_block_ *rb = s->rb;
+    const int rows = s->stride < s->width ? s->stride : s->width;
+    int j, r;
+    for (j = 0; j < s->n; ++j)
+        for (r = 0; r < rows; ++r)
+            if (s->positions[j] < rb->lo[r] || s->positions[j] >= rb->hi[r]) s->drop[j * s->stride + r] = 1.0f;
 }
 
 /* Base-2 logits: natural scores times log2 e, kept away from the codes of "dropped" and "kept -inf". */
@@ -2255,57 +2389,104 @@ FIA_INLINE_ fia_vf_ fia_to_base2_(fia_vf_ s) {
     return fia_vf_select_(fia_vf_eq_(s, fia_vf_set1_(-FIA_INF_)), fia_vf_set1_(FIA_KEPT_MIN_), t);
 }
 
-static void fia_modify_row_(const fia_row_block_ *rb, int r, int64_t first_key, const int64_t *positions, int n,
-                            float *scores, ptrdiff_t key_stride) {
-    float x[FIA_MODIFY_KEYS_ + 16] = {0}, drop[FIA_MODIFY_KEYS_ + 16] = {0};
-    const int64_t lo = rb->lo[r], hi = rb->hi[r];
+/* Scores -> base-2 logits; keys that bounds or drop leave out get -inf. */
+static void fia_scores_finish_(const fia_scores_ *s) {
+    const fia_row_block_ *rb = s->rb;
+    const int bounded = !s->positions && (s->first_key < rb->all_lo || s->first_key + s->n > rb->all_hi);
+    const fia_vf_ none = fia_vf_set1_(-FIA_INF_), least = fia_vf_set1_(FIA_KEPT_MIN_);
+    const fia_vf_ factor = fia_vf_set1_(rb->raw_factor);
+    float lo[FIA_MAX_ROWS_], hi[FIA_MAX_ROWS_];
+    int j, v, r;
+    for (r = 0; bounded && r < s->width; ++r) { /* counted from the key at j = 0 of the lane */
+        lo[r] = (float)(fia_min_(s->n, fia_max_(0, rb->lo[r] - s->first_key)) - r / s->stride);
+        hi[r] = (float)(fia_min_(s->n, fia_max_(0, rb->hi[r] - s->first_key)) - r / s->stride);
+    }
+    for (j = 0; j < s->n; j += s->keys) {
+        const fia_vf_ at = fia_vf_set1_((float)j);
+        for (v = 0; v < s->width; v += FIA_LANES) {
+            float *x = s->x + j * s->stride + v;
+            fia_vf_ t = fia_vf_load_(x);
+            t = rb->natural ? fia_to_base2_(t) : fia_vf_max_(least, fia_vf_mul_(t, factor));
+            if (s->drop)
+                t = fia_vf_select_(fia_vf_lt_(fia_vf_zero_(), fia_vf_load_(s->drop + j * s->stride + v)), none, t);
+            if (bounded) {
+                t = fia_vf_select_(fia_vf_lt_(at, fia_vf_load_(lo + v)), none, t);
+                t = fia_vf_select_(fia_vf_lt_(at, fia_vf_load_(hi + v)), t, none);
+            }
+            fia_vf_store_(x, t);
+        }
+    }
+}
+
+static void fia_scores_modify_(fia_scores_ *s) {
+    const fia_row_block_ *rb = s->rb;
+    const fia_problem *p = rb->problem;
+    const int dropped = fia_scores_sees_(s, &p->drop_mask, rb->io->drop_mask);
+    const int masked = fia_scores_sees_(s, &p->additive_mask, rb->io->additive_mask) || !rb->finite;
+    float term[FIA_MODIFY_FLOATS_ + 16], drop[FIA_MODIFY_FLOATS_ + 16];
+    s->keys = s->stride < FIA_LANES ? FIA_LANES / s->stride : 1;
+    s->width = s->stride < FIA_LANES ? FIA_LANES : (rb->rows + FIA_LANES - 1) / FIA_LANES * FIA_LANES;
+    s->term = term;
+    s->drop = s->positions || dropped || masked || p->bias.dtype != FIA_NONE ? drop : NULL;
+    if (s->drop) memset(drop, 0, ((size_t)(s->n * s->stride) + 16) * sizeof(float));
+    if (s->positions) fia_scores_drop_by_position_(s);
+    if (dropped) fia_scores_drop_by_mask_(s);
+    if (rb->natural) {
+        if (rb->raw_factor != 1.0f) fia_scale_row_(s->x, rb->raw_factor, s->n * s->stride);
+        fia_scores_natural_(s, masked);
+    }
+    fia_scores_finish_(s);
+}
+
+/* Asks for a term's values at keys [first_key, first_key + n) of all rows. Inline: gcc takes a function that only
+ * prefetches for one without effect, and leaves out its calls. */
+FIA_INLINE_ void fia_prefetch_term_(const fia_row_block_ *rb, const fia_mask_view *view, const void *base,
+                                    int64_t first_key, int n) {
+    const char *row, *last = NULL;
+    int r, i;
+    if (view->dtype == FIA_NONE) return;
+    for (r = 0; r < rb->rows; ++r, last = row) {
+        row = fia_mask_row_(rb, view, base, r) + first_key * fia_mask_bytes_(view);
+        for (i = 0; row != last && i < n * fia_mask_bytes_(view); i += 64) FIA_PREFETCH_(row + i, 2);
+    }
+}
+
+FIA_INLINE_ void fia_prefetch_terms_(const fia_row_block_ *rb, int64_t first_key, int n) {
+    const fia_problem *p = rb->problem;
+    fia_prefetch_term_(rb, &p->bias, rb->io->bias, first_key, n);
+    fia_prefetch_term_(rb, &p->additive_mask, rb->io->additive_mask, first_key, n);
+    fia_prefetch_term_(rb, &p->drop_mask, rb->io->drop_mask, first_key, n);
+}
+
+/* Scores of a block, [key][stride] -> base-2 logits; dropped keys get -inf. stride: a power of two, or a multiple of
+ * 16 or of a vector. The last vector is read and written whole. */
+static void fia_modify_scores_(const fia_row_block_ *rb, int64_t first_key, const int64_t *positions, int n,
+                               float *scores, int stride) {
+    const int step = stride > FIA_MODIFY_FLOATS_ / FIA_MODIFY_KEYS_ ? FIA_MODIFY_FLOATS_ / stride : FIA_MODIFY_KEYS_;
     int j;
-    for (j = 0; j < n; ++j) {
-        const int64_t at = positions ? positions[j] : first_key + j;
-        x[j] = scores[j * key_stride] * rb->raw_factor;
-        drop[j] = at < lo || at >= hi ? 1.0f : 0.0f;
+    for (j = 0; j < n; j += step) {
+        fia_scores_ s;
+        s.rb = rb;
+        s.first_key = first_key + j;
+        s.positions = positions ? positions + j : NULL;
+        s.n = (int)fia_min_(n - j, step);
+        s.stride = stride;
+        s.x = scores + j * stride;
+        fia_scores_modify_(&s);
     }
-    if (rb->problem->drop_mask.dtype != FIA_NONE) fia_mask_drops_(rb, r, first_key, positions, n, drop);
-    if (rb->natural) fia_modify_natural_(rb, r, first_key, positions, n, x, drop);
-    for (j = 0; j < n; j += FIA_LANES) {
-        const fia_vf_ s = fia_vf_load_(x + j);
-        const fia_vf_ t = rb->natural ? fia_to_base2_(s) : fia_vf_max_(fia_vf_set1_(FIA_KEPT_MIN_), s);
-        const fia_vm_ dropped = fia_vf_lt_(fia_vf_zero_(), fia_vf_load_(drop + j));
-        fia_vf_store_(x + j, fia_vf_select_(dropped, fia_vf_set1_(-FIA_INF_), t));
-    }
-    for (j = 0; j < n; ++j) scores[j * key_stride] = x[j];
 }
 
 /* ---- blocks that dense masks drop as a whole ---- */
 
-/* A row of a term drops all of n keys: every byte set, or every value -inf. */
-static int fia_term_drops_all_(const fia_mask_view *view, const char *row, int n) {
-    int j;
-    if (view->dtype == FIA_F32) {
-        for (j = 0; j < n && fia_value_(FIA_F32, row + 4 * j) == -FIA_INF_; ++j) continue;
-        return j == n;
-    }
-    if (view->dtype == FIA_F16 || view->dtype == FIA_BF16) {
-        const uint16_t none = view->dtype == FIA_F16 ? 0xfc00 : 0xff80;
-        uint16_t h = none;
-        for (j = 0; j < n && h == none; ++j) memcpy(&h, row + 2 * j, 2);
-        return h == none;
-    }
-    for (j = 0; j < n && row[j]; ++j) continue;
-    return j == n;
-}
-
 /* One term drops every key [first_key, first_key + n) of every row: the block need not be read. */
 static int fia_term_drops_block_(const fia_row_block_ *rb, const fia_mask_view *view, const void *base,
                                  int64_t first_key, int n) {
-    const int64_t size = view->dtype == FIA_F32 ? 4 : view->dtype == FIA_F16 || view->dtype == FIA_BF16 ? 2 : 1;
     int r;
     if (view->dtype == FIA_NONE) return 0;
     for (r = 0; r < rb->rows; ++r) {
-        const char *row = (const char *)base + rb->sequence->index * view->sequence_bytes +
-                          rb->head[r] * view->head_bytes + rb->token[r] * view->row_bytes + first_key * size;
+        const char *row = fia_mask_row_(rb, view, base, r) + first_key * fia_mask_bytes_(view);
         if (r > 0 && !view->head_bytes && rb->token[r] == rb->token[r - 1]) continue;
-        if (!fia_term_drops_all_(view, row, n)) return 0;
+        if (!fia_mask_drops_all_(view, row, n)) return 0;
     }
     return 1;
 }
@@ -2315,47 +2496,6 @@ static int fia_block_dropped_(const fia_row_block_ *rb, int64_t first_key, const
     if (positions) return 0;
     return fia_term_drops_block_(rb, &p->drop_mask, rb->io->drop_mask, first_key, n) ||
            fia_term_drops_block_(rb, &p->additive_mask, rb->io->additive_mask, first_key, n);
-}
-
-/* ---- blocks that only bounds touch: no copy, whole vectors ---- */
-
-static void fia_bound_by_key_(const fia_row_block_ *rb, int64_t first_key, int n, float *scores, ptrdiff_t key_stride) {
-    float lo[FIA_MAX_ROWS_ + 16] = {0}, hi[FIA_MAX_ROWS_ + 16] = {0};
-    const fia_vf_ factor = fia_vf_set1_(rb->raw_factor);
-    int r, j;
-    for (r = 0; r < rb->rows; ++r) {
-        lo[r] = (float)fia_min_(n, fia_max_(0, rb->lo[r] - first_key));
-        hi[r] = (float)fia_min_(n, fia_max_(0, rb->hi[r] - first_key));
-    }
-    for (j = 0; j < n; ++j) {
-        const fia_vf_ at = fia_vf_set1_((float)j);
-        for (r = 0; r < rb->rows; r += FIA_LANES) {
-            float *s = scores + j * key_stride + r;
-            const int live = rb->rows - r < FIA_LANES ? rb->rows - r : FIA_LANES;
-            const fia_vm_ low = fia_vf_lt_(at, fia_vf_load_(lo + r));
-            fia_vf_ x = live < FIA_LANES ? fia_vf_loadn_(s, live) : fia_vf_load_(s);
-            x = fia_vf_max_(fia_vf_set1_(FIA_KEPT_MIN_), fia_vf_mul_(x, factor));
-            x = fia_vf_select_(low, fia_vf_set1_(-FIA_INF_), x);
-            x = fia_vf_select_(fia_vf_lt_(at, fia_vf_load_(hi + r)), x, fia_vf_set1_(-FIA_INF_));
-            if (live < FIA_LANES) fia_vf_storen_(s, x, live);
-            else fia_vf_store_(s, x);
-        }
-    }
-}
-
-/* Scores of a block -> base-2 logits; dropped keys get -inf. */
-static void fia_modify_scores_(const fia_row_block_ *rb, int64_t first_key, const int64_t *positions, int n,
-                               float *scores, ptrdiff_t row_stride, ptrdiff_t key_stride) {
-    int r, j;
-    if (!rb->natural && !positions && rb->problem->drop_mask.dtype == FIA_NONE && row_stride == 1) {
-        fia_bound_by_key_(rb, first_key, n, scores, key_stride);
-        return;
-    }
-    for (r = 0; r < rb->rows; ++r)
-        for (j = 0; j < n; j += FIA_MODIFY_KEYS_)
-            fia_modify_row_(rb, r, first_key + j, positions ? positions + j : NULL,
-                            (int)fia_min_(n - j, FIA_MODIFY_KEYS_), scores + r * row_stride + j * key_stride,
-                            key_stride);
 }
 
 /* ==== R11 stream ============================================================================= */
@@ -2766,8 +2906,8 @@ FIA_INLINE_ void fia_tile_step_vectors_(const int vectors, const fia_tile_block 
         fia_tile_dots_(vectors, scores + j * FIA_TILE_ROWS_, q, keys + (ptrdiff_t)j * width, width, width,
                        plain ? b->scale_log2 : 1.0f, plain ? FIA_KEPT_MIN_ : -FIA_INF_);
     }
-    if (begin > 0) b->modify(b, 0, begin, scores, 1, FIA_TILE_ROWS_);
-    if (end < n) b->modify(b, end, n - end, scores + end * FIA_TILE_ROWS_, 1, FIA_TILE_ROWS_);
+    if (begin > 0) b->modify(b, 0, begin, scores, FIA_TILE_ROWS_);
+    if (end < n) b->modify(b, end, n - end, scores + end * FIA_TILE_ROWS_, FIA_TILE_ROWS_);
     grew = fia_softmax_block_(vectors, m, l, alpha, scores, n, b->nonfinite);
     if (b->nonfinite) {
         fia_tile_add_select_(o, grew ? alpha : NULL, scores, values, v_stride, n, p->value_dim);
@@ -4065,11 +4205,10 @@ typedef struct fia_block_data_ {
     int first; /* key of the gather that is key 0 of the block */
 } fia_block_data_;
 
-static void fia_block_modify_(const fia_tile_block *block, int first, int n, float *scores, ptrdiff_t row_stride,
-                              ptrdiff_t key_stride) {
+static void fia_block_modify_(const fia_tile_block *block, int first, int n, float *scores, int stride) {
     const fia_block_data_ *data = (const fia_block_data_ *)block->rows_data;
     fia_modify_scores_(data->rows, block->first_key + first, block->positions ? block->positions + first : NULL, n,
-                       scores, row_stride, key_stride);
+                       scores, stride);
 }
 
 static void fia_block_decode_(const fia_tile_block *block, int which, int first, int n, float *dst,
@@ -4156,6 +4295,23 @@ FIA_INLINE_ fia_partial_ fia_fold_at_(const fia_worker_ *w, int k, int rows) {
     return fia_partial_at_((float *)(void *)(w->fold + (size_t)k * w->fold_bytes), rows);
 }
 
+/* Rows of a stream block are padded to 1, 2, 4 or 8: index of that in the kernel tables. */
+FIA_INLINE_ int fia_rows_index_(int rows) { return rows > 4 ? 3 : rows > 2 ? 2 : rows > 1; }
+
+/* Repeats the rows of a block, padded by the last one to a power of two, behind it. */
+static void fia_row_block_lanes_(fia_row_block_ *rb, int padded) {
+    int i;
+    for (i = rb->rows; i < (rb->rows > 16 ? FIA_MAX_ROWS_ : 16); ++i) {
+        const int r = (int)fia_min_(i & (padded - 1), rb->rows - 1);
+        rb->head[i] = rb->head[r];
+        rb->token[i] = rb->token[r];
+        rb->lo[i] = rb->lo[r];
+        rb->hi[i] = rb->hi[r];
+        rb->slope[i] = rb->slope[r];
+        rb->factor[i] = rb->factor[r];
+    }
+}
+
 /* Key heads, tokens and bounds of a row block. */
 static void fia_row_block_make_(const fia_worker_ *w, const fia_unit_ *u, int k, fia_row_block_ *rb) {
     const fia_problem *p = w->problem;
@@ -4167,6 +4323,8 @@ static void fia_row_block_make_(const fia_worker_ *w, const fia_unit_ *u, int k,
     rb->io = w->io;
     rb->sequence = s;
     rb->natural = fia_is_natural_(p);
+    rb->finite = 1;
+    rb->every = rb->natural || p->drop_mask.dtype != FIA_NONE || w->plan->keys->entries;
     rb->raw_factor = s->family == FIA_FAMILY_STREAM || w->plan->tile->raw_q ? fia_q_factor_(p) : 1.0f;
     rb->kv_head = u->together ? k : u->kv_head;
     rb->base_token = u->token;
@@ -4190,8 +4348,9 @@ static void fia_row_block_make_(const fia_worker_ *w, const fia_unit_ *u, int k,
                             ? 1.0f
                             : fia_value_(p->mask_factor, (const char *)w->io->mask_factor +
                                                              rb->head[r] * (p->mask_factor == FIA_F32 ? 4 : 2));
+        rb->finite &= rb->factor[r] - rb->factor[r] == 0.0f;
     }
-    if (rb->natural || p->drop_mask.dtype != FIA_NONE || w->plan->keys->entries) rb->all_lo = rb->all_hi = 0;
+    fia_row_block_lanes_(rb, s->family == FIA_FAMILY_STREAM ? 1 << fia_rows_index_(rb->rows) : FIA_MAX_ROWS_);
 }
 
 /* Query rows of a block as f32, D then Dr elements, times every factor that is known before the dot product.
@@ -4412,8 +4571,8 @@ static void fia_gather_scales_(fia_gather_ *g) {
     }
 }
 
-/* Steps row block k through the key blocks of a super block. */
-static void fia_tile_rows_(const fia_worker_ *w, fia_super_ *super, int k, void *state) {
+/* Steps row block k through the key blocks of a super block. after: the row block that is next, or NULL. */
+static void fia_tile_rows_(const fia_worker_ *w, fia_super_ *super, int k, const fia_row_block_ *after, void *state) {
     const fia_plan *plan = w->plan;
     const fia_row_block_ *rb = w->blocks + k;
     const fia_sequence_ *s = rb->sequence;
@@ -4424,6 +4583,7 @@ static void fia_tile_rows_(const fia_worker_ *w, fia_super_ *super, int k, void 
     for (at = lo; at < hi; at = end) {
         fia_tile_block block;
         end = fia_min_(hi, (fia_floor_div_(grid + at, keys) + 1) * keys - grid);
+        if (after && !super->gather->positions) fia_prefetch_terms_(after, at, (int)(end - at));
         if (fia_block_dropped_(rb, at, super->gather->positions, (int)(end - at))) continue;
         super->data.rows = rb;
         fia_tile_block_make_(w, super, (int)(at - super->first), (int)(end - at), &block);
@@ -4433,7 +4593,7 @@ static void fia_tile_rows_(const fia_worker_ *w, fia_super_ *super, int k, void 
         block.scale_log2 = rb->raw_factor;
         block.plain_begin = (int32_t)(fia_min_(fia_max_(rb->all_lo, at), end) - at);
         block.plain_end = (int32_t)(fia_max_(fia_min_(rb->all_hi, end), at) - at);
-        if (block.plain_begin >= block.plain_end) block.plain_begin = block.plain_end = 0;
+        if (rb->every || block.plain_begin >= block.plain_end) block.plain_begin = block.plain_end = 0;
         if (block.plain_end - block.plain_begin < block.n) {
             if (!super->scanned) super->nonfinite = fia_values_nonfinite_(w, super->gather, 0, (int)super->n);
             super->scanned = 1;
@@ -4465,7 +4625,8 @@ static void fia_tile_super_(fia_worker_ *w, const fia_rect_ *rect, const fia_uni
         tile->prepare_kv(&block, w->base + w->job->layout.prepared, w->base + w->job->layout.scratch);
     }
     for (k = rect->first; k < rect->end; ++k)
-        if (w->blocks[k].any_lo < end && w->blocks[k].any_hi > first) fia_tile_rows_(w, &super, k, w->blocks[k].state);
+        if (w->blocks[k].any_lo < end && w->blocks[k].any_hi > first)
+            fia_tile_rows_(w, &super, k, k + 1 < rect->end ? w->blocks + k + 1 : NULL, w->blocks[k].state);
 }
 
 /* V's channel scales and offsets, for kernels that leave them to the caller: o = (o + offset * l) * scale. */
@@ -4553,9 +4714,6 @@ static void fia_attend_tiles_(fia_worker_ *w, const fia_unit_ *u, const fia_rect
 }
 
 /* ---- stream family ---- */
-
-/* Rows of a stream block are padded to 1, 2, 4 or 8: index of that in the kernel tables. */
-FIA_INLINE_ int fia_rows_index_(int rows) { return rows > 4 ? 3 : rows > 2 ? 2 : rows > 1; }
 
 FIA_INLINE_ fia_stream_block_ *fia_stream_block_at_(const fia_worker_ *w, int k) {
     return (fia_stream_block_ *)(void *)(w->base + w->job->layout.state + (size_t)k * w->job->layout.state_bytes);
@@ -4747,18 +4905,20 @@ static void fia_stream_dots_of_(const fia_worker_ *w, const fia_gather_ *g, int 
     for (i = 0; i < n; ++i) scores[i] += rope[i];
 }
 
-/* Scores of a partial piece -> logits, and which rows keep which key. Returns 1 if a row drops a key that another
- * keeps. */
-static int fia_stream_modify_(const fia_row_block_ *rb, const fia_gather_ *g, int padded, float *scores,
-                              unsigned char *kept) {
-    int j, r, mixed = 0;
-    fia_modify_scores_(rb, g->first, g->positions, (int)g->n, scores, 1, padded);
-    for (j = 0; j < g->n; ++j) {
-        for (r = 0, kept[j] = 0; r < rb->rows; ++r)
-            if (scores[j * padded + r] != -FIA_INF_) kept[j] = (unsigned char)(kept[j] | 1 << r);
-        mixed |= kept[j] != 0 && kept[j] != (1 << rb->rows) - 1;
+/* Logits of a piece -> kept[key], a bit for each row that keeps the key. Returns 0 where all rows keep all keys, 2 where
+ * a row drops a key that another keeps, else 1. */
+static int fia_stream_kept_(const float *logits, int n, int padded, int rows, unsigned char *kept) {
+    const fia_vf_ none = fia_vf_set1_(-FIA_INF_);
+    const unsigned char all = (unsigned char)((1 << rows) - 1);
+    int i, j, r, result = 1, some = n * padded % FIA_LANES;
+    for (i = 0; !some && i < n * padded; i += FIA_LANES) some = fia_vm_any_(fia_vf_eq_(fia_vf_load_(logits + i), none));
+    if (!some) return 0;
+    for (j = 0; j < n; ++j) {
+        for (r = 0, kept[j] = 0; r < rows; ++r)
+            if (logits[j * padded + r] != -FIA_INF_) kept[j] = (unsigned char)(kept[j] | 1 << r);
+        if (kept[j] != 0 && kept[j] != all) result = 2;
     }
-    return mixed;
+    return result;
 }
 
 /* One row block against one piece of keys: scores, modifiers, online softmax, values. Scores stand at the keys' slots
@@ -4770,28 +4930,33 @@ static void fia_stream_piece_(const fia_worker_ *w, const fia_gather_ *g, int k,
     const fia_row_block_ *rb = w->blocks + k;
     fia_stream_block_ *sb = fia_stream_block_at_(w, k);
     const int index = fia_rows_index_(rb->rows), padded = 1 << index, n = (int)g->n, keys = w->plan->piece_keys;
-    const int partial = n < keys || g->first < rb->all_lo || g->first + n > rb->all_hi;
+    const int partial = rb->every || n < keys || g->first < rb->all_lo || g->first + n > rb->all_hi;
     const float factor = partial ? 1.0f : rb->raw_factor, floor = partial ? -FIA_INF_ : FIA_KEPT_MIN_;
     float piece[2 * FIA_STREAM_KEYS * FIA_STREAM_ROWS], alpha[16], *scores = piece + g->slot * padded;
-    unsigned char keeps[FIA_STREAM_KEYS], *kept = partial ? keeps : NULL;
+    unsigned char kept[FIA_STREAM_KEYS];
     const fia_rows *values;
     fia_row_room_ room;
-    int i, slot, done, added = 0, mixed = 0;
+    int i, slot, done, added = 0, drops = 0;
     if (partial && fia_block_dropped_(rb, g->first, g->positions, n)) return;
     fia_stream_dots_of_(w, g, k, index, scores, next_k);
+    if (partial) {
+        fia_modify_scores_(rb, g->first, g->positions, n, scores, padded);
+        drops = fia_stream_kept_(scores, n, padded, rb->rows, kept);
+    }
     for (i = 0; i < g->slot * padded; ++i) piece[i] = -FIA_INF_;
     for (i = (g->slot + n) * padded; i < keys * padded; ++i) piece[i] = -FIA_INF_;
-    if (partial) mixed = fia_stream_modify_(rb, g, padded, scores, kept);
     values = fia_stream_rows_(w, g, FIA_OF_VALUE, w->plan->stream_v, &room);
     for (slot = 0; slot < keys; slot += FIA_STREAM_STEP_) {
         const int grew = fia_softmax_piece_(&sb->state, padded, piece + slot * padded, alpha, factor, floor);
-        if (!grew && !mixed) continue;
+        if (!grew && drops < 2) continue;
         done = (int)fia_max_(0, fia_min_(slot - g->slot, n)); /* keys whose weights are of the old maximum */
-        if (done > added) fia_stream_add_values_(w, g, k, padded, scores, kept, *values, added, done - added, *next_v);
+        if (done > added)
+            fia_stream_add_values_(w, g, k, padded, scores, drops ? kept : NULL, *values, added, done - added, *next_v);
         added = (int)fia_max_(added, done);
         if (grew) fia_stream_rescale_(w, k, alpha);
     }
-    if (n > added) fia_stream_add_values_(w, g, k, padded, scores, kept, *values, added, n - added, *next_v);
+    if (n > added)
+        fia_stream_add_values_(w, g, k, padded, scores, drops ? kept : NULL, *values, added, n - added, *next_v);
 }
 
 /* Chunk state of a row block -> partial, with V's channel scales and offsets. */
@@ -6836,6 +7001,8 @@ static int fia_v2_lower_term_(fia_v2_call_ *c, int i, const int axes[3], fia_mas
     view->sequence_bytes = fia_v2_step_(t, sequence);
     view->head_bytes = fia_v2_step_(t, axes[1]);
     view->row_bytes = fia_v2_step_(t, row);
+    if (row >= 0 && t->shape[row] < 2) /* no broadcast: a run has as many rows at most */
+        view->row_bytes = (ptrdiff_t)(t->shape[key] * (int64_t)fia_dtype_bytes(t->dtype));
     return 1;
 }
 

@@ -11,32 +11,44 @@
 namespace bench {
 namespace {
 
-// id, Sq, Sk, Hq, Hkv, D, Dv, decode, causal, V in K
+// id, Sq, Sk, Hq, Hkv, D, Dv, decode, causal, V in K, modifier
 constexpr Shape kDecode[] = {
-    {"D1-1k", 1, 1024, 32, 8, 128, 128, true, false, false},
-    {"D1-8k", 1, 8192, 32, 8, 128, 128, true, false, false},
-    {"D1-32k", 1, 32768, 32, 8, 128, 128, true, false, false},
-    {"D2", 1, 8192, 32, 32, 128, 128, true, false, false},
+    {"D1-1k", 1, 1024, 32, 8, 128, 128, true, false, false, Modifier::none},
+    {"D1-8k", 1, 8192, 32, 8, 128, 128, true, false, false, Modifier::none},
+    {"D1-32k", 1, 32768, 32, 8, 128, 128, true, false, false, Modifier::none},
+    {"D2", 1, 8192, 32, 32, 128, 128, true, false, false, Modifier::none},
 };
 constexpr Shape kMla[] = {
-    {"D3-4k", 1, 4096, 128, 1, 576, 512, true, false, true},
-    {"D3-16k", 1, 16384, 128, 1, 576, 512, true, false, true},
+    {"D3-4k", 1, 4096, 128, 1, 576, 512, true, false, true, Modifier::none},
+    {"D3-16k", 1, 16384, 128, 1, 576, 512, true, false, true, Modifier::none},
 };
 constexpr Shape kSpeculative[] = {
-    {"D4-4", 4, 8192, 32, 8, 128, 128, true, true, false},
-    {"D4-16", 16, 8192, 32, 8, 128, 128, true, true, false},
+    {"D4-4", 4, 8192, 32, 8, 128, 128, true, true, false, Modifier::none},
+    {"D4-16", 16, 8192, 32, 8, 128, 128, true, true, false, Modifier::none},
 };
 constexpr Shape kPrefill[] = {
-    {"P1-512-d128", 512, 512, 32, 32, 128, 128, false, true, false},
-    {"P1-512-d64", 512, 512, 32, 32, 64, 64, false, true, false},
-    {"P1-2k-d128", 2048, 2048, 8, 8, 128, 128, false, true, false},
-    {"P1-2k-d64", 2048, 2048, 8, 8, 64, 64, false, true, false},
-    {"P1-2k-d128-full", 2048, 2048, 8, 8, 128, 128, false, false, false},
-    {"P1-2k-d64-full", 2048, 2048, 8, 8, 64, 64, false, false, false},
-    {"P1-4k-d128", 4096, 4096, 8, 8, 128, 128, false, true, false},
-    {"P1-4k-d64", 4096, 4096, 8, 8, 64, 64, false, true, false},
-    {"P2", 256, 8192, 32, 8, 128, 128, false, true, false},
+    {"P1-512-d128", 512, 512, 32, 32, 128, 128, false, true, false, Modifier::none},
+    {"P1-512-d64", 512, 512, 32, 32, 64, 64, false, true, false, Modifier::none},
+    {"P1-2k-d128", 2048, 2048, 8, 8, 128, 128, false, true, false, Modifier::none},
+    {"P1-2k-d64", 2048, 2048, 8, 8, 64, 64, false, true, false, Modifier::none},
+    {"P1-2k-d128-full", 2048, 2048, 8, 8, 128, 128, false, false, false, Modifier::none},
+    {"P1-2k-d64-full", 2048, 2048, 8, 8, 64, 64, false, false, false, Modifier::none},
+    {"P1-4k-d128", 4096, 4096, 8, 8, 128, 128, false, true, false, Modifier::none},
+    {"P1-4k-d64", 4096, 4096, 8, 8, 64, 64, false, true, false, Modifier::none},
+    {"P2", 256, 8192, 32, 8, 128, 128, false, true, false, Modifier::none},
 };
+constexpr Shape kModified[] = {
+    {"D1-8k-mask", 1, 8192, 32, 8, 128, 128, true, true, false, Modifier::additive_mask},
+    {"D1-8k-drops", 1, 8192, 32, 8, 128, 128, true, true, false, Modifier::drop_mask},
+    {"D1-8k-alibi", 1, 8192, 32, 8, 128, 128, true, true, false, Modifier::alibi},
+    {"D1-8k-softcap", 1, 8192, 32, 8, 128, 128, true, true, false, Modifier::softcap},
+    {"P1-2k-mask", 2048, 2048, 8, 8, 128, 128, false, true, false, Modifier::additive_mask},
+    {"P1-2k-drops", 2048, 2048, 8, 8, 128, 128, false, true, false, Modifier::drop_mask},
+    {"P1-2k-alibi", 2048, 2048, 8, 8, 128, 128, false, true, false, Modifier::alibi},
+    {"P1-2k-softcap", 2048, 2048, 8, 8, 128, 128, false, true, false, Modifier::softcap},
+};
+
+constexpr float kSoftcap = 50; // Gemma 2's
 
 struct Place {
     Layout layout;
@@ -96,6 +108,7 @@ std::vector<Case> all_cases(int max_threads) {
         for (const Shape &s : kSpeculative)
             for (Place place : {kHeads, kTokens}) add_group(cases, s, dtype, place, max_threads);
         for (const Shape &s : kPrefill) add_group(cases, s, dtype, kHeads, max_threads);
+        for (const Shape &s : kModified) add_group(cases, s, dtype, kHeads, max_threads);
     }
     return cases;
 }
@@ -115,6 +128,7 @@ Job::Job(const Case &c, Arena &arena, Pool &pool) : case_(c), workers_(pool.work
     problem_.causal = s.causal;
     set_views();
     set_table();
+    set_modifier();
     fia_report report;
     if (fia_plan_make(nullptr, &problem_, c.threads, &plan_, &report) != FIA_OK) fail(c, "plan", report.text);
 
@@ -129,6 +143,9 @@ Job::Job(const Case &c, Arena &arena, Pool &pool) : case_(c), workers_(pool.work
     io_.query = q_.data();
     io_.out = out_.data();
     io_.block_table = table_.empty() ? nullptr : table_.data();
+    io_.additive_mask = additive_mask_.data();
+    io_.drop_mask = drop_mask_.data();
+    io_.alibi_slopes = slopes_.data();
     if (static_cast<size_t>(copies_) * (key_bytes_ + value_bytes_) > arena.bytes()) fail(c, "arena", "too small");
 }
 
@@ -168,6 +185,39 @@ void Job::set_table() {
     std::shuffle(table_.begin(), table_.end(), std::mt19937(7));
 }
 
+// Masks of [row][key] for all heads, one slope per head: 2^(-8 (h + 1) / Hq).
+void Job::set_modifier() {
+    const Shape &s = case_.shape;
+    const uint16_t minus_infinity = 0xfc00;
+    bool adds = s.modifier == Modifier::additive_mask, drops = s.modifier == Modifier::drop_mask;
+    if (adds) additive_mask_.assign(static_cast<size_t>(s.rows * s.keys), 0);
+    if (drops) drop_mask_.assign(static_cast<size_t>(s.rows * s.keys), 0);
+    for (int64_t row = 0; row < s.rows && s.causal && (adds || drops); ++row)
+        for (int64_t key = s.keys - s.rows + row + 1; key < s.keys; ++key) {
+            auto at = static_cast<size_t>(row * s.keys + key);
+            if (adds) additive_mask_[at] = minus_infinity;
+            if (drops) drop_mask_[at] = 1;
+        }
+    if (adds || drops) problem_.causal = 0;
+    fia_mask_view mask = {
+        adds ? FIA_F16 : FIA_U8, 0, s.rows, s.keys, 0, 0, static_cast<ptrdiff_t>(adds ? 2 * s.keys : s.keys)};
+    if (adds) problem_.additive_mask = mask;
+    if (drops) problem_.drop_mask = mask;
+    if (s.modifier == Modifier::softcap) problem_.softcap = kSoftcap;
+    if (s.modifier != Modifier::alibi) return;
+    problem_.alibi_slopes = FIA_F32;
+    for (int h = 0; h < s.q_heads; ++h)
+        slopes_.push_back(std::exp2(-8.0f * static_cast<float>(h + 1) / static_cast<float>(s.q_heads)));
+}
+
+// A visible score with what the case does to it.
+double Job::modified(double score, int64_t row, int64_t key, int head) const {
+    const Shape &s = case_.shape;
+    if (s.modifier == Modifier::softcap) return kSoftcap * std::tanh(score / kSoftcap);
+    if (s.modifier != Modifier::alibi) return score;
+    return score - slopes_[static_cast<size_t>(head)] * static_cast<double>(s.keys - s.rows + row - key);
+}
+
 void Job::run() {
     const char *copy = kv_ + static_cast<size_t>(copy_) * (key_bytes_ + value_bytes_);
     copy_ = (copy_ + 1) % copies_;
@@ -202,7 +252,7 @@ void Job::check() {
             const char *v = s.value_in_key ? k : row_of(problem_.value, io_.value, key, kv_head);
             double score = 0;
             for (int i = 0; i < s.dim; ++i) score += element(q, case_.dtype, i) * element(k, case_.dtype, i);
-            double p = std::exp(score / std::sqrt(s.dim));
+            double p = std::exp(modified(score / std::sqrt(s.dim), row, key, head));
             sum += p;
             for (size_t i = 0; i < out.size(); ++i) out[i] += p * element(v, case_.dtype, static_cast<int64_t>(i));
         }

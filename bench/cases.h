@@ -11,6 +11,9 @@
 
 namespace bench {
 
+// What happens to every score beside the scale. The masks hold the shape's causal bound, the others come on top of it.
+enum class Modifier { none, additive_mask, drop_mask, alibi, softcap };
+
 struct Shape {
     const char *id;
     int64_t rows, keys; // Sq, Sk
@@ -18,6 +21,7 @@ struct Shape {
     bool decode;       // judged by the roofline, else by the FMA peak
     bool causal;       // bottom right: the last row meets the last key
     bool value_in_key; // MLA: V is the first value_dim elements of each key row
+    Modifier modifier;
 };
 
 enum class Layout { heads, tokens, pages };
@@ -59,6 +63,8 @@ class Job {
   private:
     void set_views();
     void set_table();
+    void set_modifier();
+    double modified(double score, int64_t row, int64_t key, int head) const;
     const char *row_of(const fia_view &view, const void *base, int64_t key, int head) const;
 
     Case case_;
@@ -67,6 +73,9 @@ class Job {
     fia_io io_;
     Arena q_, out_, workspace_;
     std::vector<int32_t> table_;
+    std::vector<uint16_t> additive_mask_; // f16
+    std::vector<uint8_t> drop_mask_;
+    std::vector<float> slopes_;
     fia_workers workers_;
     const char *kv_;
     size_t key_bytes_ = 0, value_bytes_ = 0; // of a copy, whole 2 MiB pages

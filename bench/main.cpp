@@ -222,8 +222,12 @@ void register_case(Session &session, const Case &c) {
 
 // What a call costs before there is work: a plan, and a run with one key.
 void register_small(Session &session) {
-    static const Case one_key = {
-        {"run with one key", 1, 1, 32, 8, 128, 128, true, false, false}, FIA_F16, Layout::heads, 0, false, 1};
+    static const Case one_key = {{"run with one key", 1, 1, 32, 8, 128, 128, true, false, false, Modifier::none},
+                                 FIA_F16,
+                                 Layout::heads,
+                                 0,
+                                 false,
+                                 1};
     auto plan = [&session](benchmark::State &state) {
         const fia_problem &problem = session.job(one_key).problem();
         for (auto _ : state) {

@@ -542,11 +542,11 @@ static void tile_scores(const fia_tile_block *b, const tile_shape *s, const tile
             if (*x < -FLT_MAX) *x = -FLT_MAX;
         }
     if (b->plain_begin >= b->plain_end) {
-        b->modify(b, 0, b->n, t->s + slot * EXT_ROWS, 1, EXT_ROWS);
+        b->modify(b, 0, b->n, t->s + slot * EXT_ROWS, EXT_ROWS);
     } else {
-        if (b->plain_begin > 0) b->modify(b, 0, b->plain_begin, t->s + slot * EXT_ROWS, 1, EXT_ROWS);
+        if (b->plain_begin > 0) b->modify(b, 0, b->plain_begin, t->s + slot * EXT_ROWS, EXT_ROWS);
         if (b->plain_end < b->n)
-            b->modify(b, b->plain_end, b->n - b->plain_end, t->s + (slot + b->plain_end) * EXT_ROWS, 1, EXT_ROWS);
+            b->modify(b, b->plain_end, b->n - b->plain_end, t->s + (slot + b->plain_end) * EXT_ROWS, EXT_ROWS);
     }
     for (j = 0; j < EXT_KEYS * EXT_ROWS; ++j) {
         if (j / EXT_ROWS < slot || j / EXT_ROWS >= slot + b->n || j % EXT_ROWS >= b->rows) t->s[j] = -INFINITY;

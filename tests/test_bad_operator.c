@@ -1802,6 +1802,29 @@ static void arguments_of_run(void **state) {
     assert_int_equal(bad.failures, 0);
 }
 
+/* Packed rows and masks with fewer of them than a sequence has: no rows, and one row, are no broadcast. */
+static void rows_of_a_packed_mask(void **state) {
+    int64_t rows;
+    (void)state;
+    for (rows = 0; rows <= 7; ++rows) {
+        static v2_call c;
+        fia_plan plan;
+        fia_report report;
+        fia_status status;
+        begin_call(&c, "packed mask", "TND");
+        set_tensors(&c, FIA_F16, FIA_F16, q_ends[B - 1], kv_ends[B - 1]);
+        set_lists(&c, q_ends, kv_ends);
+        c.args.attention_out = rows_of("TND", out_room, FIA_F16, q_ends[B - 1], HQ, DV);
+        c.args.sparse_mode = 1;
+        c.args.atten_mask = tensor(inputs[5], FIA_BOOL, 3, 1, rows, kv_each[0], 0);
+        assert_int_equal(fia_fused_infer_attention_score_v2_plan(NULL, &c.args, 1, &plan, &report), FIA_OK);
+        status = fia_fused_infer_attention_score_v2_run(&plan, &c.args, workspace, sizeof(workspace), NULL, &report);
+        assert_int_equal(status, rows < q_each[0] ? FIA_ERR_ARGUMENT : FIA_OK);
+        if (rows < q_each[0])
+            if (!strstr(report.text, "atten_mask")) fail_msg("%s", report.text);
+    }
+}
+
 static void enough_was_refused(void **state) {
     (void)state;
     printf("operator door: %ld distinct (call, field, value) refused by name, %ld taken; %ld sentences, %ld values in "
@@ -1815,7 +1838,8 @@ int main(void) {
         cmocka_unit_test(every_field_of_a_plan),  cmocka_unit_test(pairs_of_fields_of_a_plan),
         cmocka_unit_test(arguments_of_plan),      cmocka_unit_test(every_change_since_the_plan),
         cmocka_unit_test(every_address_of_a_run), cmocka_unit_test(every_value_of_a_run),
-        cmocka_unit_test(arguments_of_run),       cmocka_unit_test(enough_was_refused)};
+        cmocka_unit_test(arguments_of_run),       cmocka_unit_test(rows_of_a_packed_mask),
+        cmocka_unit_test(enough_was_refused)};
     fia_report report;
     bad.seed = seed_of_environment(BAD_SEED);
     makers[0](&call);
