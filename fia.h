@@ -1842,11 +1842,18 @@ FIA_INLINE_ void fia_widen_(const fia_loader_ *from, float *dst, const char *src
     if (i < n) fia_vf_storen_(dst + i, from->loadn(src + (ptrdiff_t)i * from->bytes, n - i), n - i);
 }
 
+enum {
+    FIA_LINE_ = 64 /* bytes of a cache line */,
+    FIA_DECODE_AHEAD_ = 16 /* rows that are asked for before they are widened */
+};
+
 FIA_INLINE_ void fia_decode_rows_(const fia_loader_ *from, float *dst, ptrdiff_t dst_stride, const fia_rows *rows) {
     const int piece = rows->piece_elements ? rows->piece_elements : rows->elements;
     int r, i;
     for (r = 0; r < rows->n; ++r, dst += dst_stride) {
         const char *src = rows->row[r];
+        if (r + FIA_DECODE_AHEAD_ < rows->n)
+            for (i = 0; i < piece * from->bytes; i += FIA_LINE_) FIA_PREFETCH_(rows->row[r + FIA_DECODE_AHEAD_] + i, 1);
         for (i = 0; i < rows->elements; i += piece, src += rows->piece_bytes)
             fia_widen_(from, dst + i, src, (int)fia_min_(piece, rows->elements - i));
     }
@@ -2447,7 +2454,7 @@ FIA_INLINE_ void fia_prefetch_term_(const fia_row_block_ *rb, const fia_mask_vie
     if (view->dtype == FIA_NONE) return;
     for (r = 0; r < rb->rows; ++r, last = row) {
         row = fia_mask_row_(rb, view, base, r) + first_key * fia_mask_bytes_(view);
-        for (i = 0; row != last && i < n * fia_mask_bytes_(view); i += 64) FIA_PREFETCH_(row + i, 2);
+        for (i = 0; row != last && i < n * fia_mask_bytes_(view); i += FIA_LINE_) FIA_PREFETCH_(row + i, 2);
     }
 }
 
@@ -2522,37 +2529,46 @@ static int fia_block_dropped_(const fia_row_block_ *rb, int64_t first_key, const
 
 /* Prefetches are spread: while bytes of a row are read, the same bytes of the row in its place in the next piece are
  * asked for; bursts would wait for each other. */
-enum { FIA_LINE_ = 64, FIA_WAY_ = 4096 /* bytes of a first cache over its ways: rows that far apart share sets */ };
+enum { FIA_WAY_ = 4096 /* bytes of a first cache over its ways: rows that far apart share sets */ };
 
 static const fia_prefetch fia_no_prefetch_ = {NULL, 0, 0, 1};
 
 /* ---- scores ---- */
+
+/* One vector of elements of `keys` rows against `rows` query rows. */
+FIA_INLINE_ void fia_stream_step_(const fia_loader_ *from, const int keys, const int rows, fia_vf_ *acc, const float *q,
+                                  ptrdiff_t q_stride, const char *const *key, ptrdiff_t at) {
+    fia_vf_ x[FIA_STREAM_ROWS];
+    int j, r;
+    FIA_UNROLL_ for (r = 0; r < rows; ++r) {
+        x[r] = fia_vf_load_(q + r * q_stride);
+        if (keys > 1) fia_vf_pin_(&x[r]);
+    }
+    FIA_UNROLL_ for (j = 0; j < keys; ++j) {
+        const fia_vf_ k = from->load(key[j] + at);
+        FIA_UNROLL_ for (r = 0; r < rows; ++r) acc[j * rows + r] = fia_vf_fma_(k, x[r], acc[j * rows + r]);
+    }
+}
 
 /* Dots of `keys` rows with `rows` query rows, into out[key * rows + row]; keys * rows accumulators. next: `keys` rows
  * or NULL. */
 FIA_INLINE_ void fia_stream_dots_(const fia_loader_ *from, const int keys, const int rows, float *out, const float *q,
                                   ptrdiff_t q_stride, const char *const *key, const char *const *next, int level,
                                   int n) {
+    const int line = FIA_LINE_ / from->bytes;
     fia_vf_ acc[FIA_ACC_ > 8 ? FIA_ACC_ : 8];
-    int i, j, r;
+    int i, c, j, r;
     FIA_UNROLL_ for (j = 0; j < keys * rows; ++j) acc[j] = fia_vf_zero_();
-    for (i = 0; i + FIA_LANES <= n;) {
-        const int line = i + FIA_LINE_ / from->bytes < n ? i + FIA_LINE_ / from->bytes : n;
+    for (i = 0; i < n; i += line) {
         if (next) {
             FIA_UNROLL_ for (j = 0; j < keys; ++j) FIA_PREFETCH_(next[j] + (ptrdiff_t)i * from->bytes, level);
         }
-        for (; i + FIA_LANES <= line; i += FIA_LANES) {
-            fia_vf_ x[FIA_STREAM_ROWS];
-            FIA_UNROLL_ for (r = 0; r < rows; ++r) {
-                x[r] = fia_vf_load_(q + r * q_stride + i);
-                if (keys > 1) fia_vf_pin_(&x[r]);
-            }
-            FIA_UNROLL_ for (j = 0; j < keys; ++j) {
-                const fia_vf_ k = from->load(key[j] + (ptrdiff_t)i * from->bytes);
-                FIA_UNROLL_ for (r = 0; r < rows; ++r) acc[j * rows + r] = fia_vf_fma_(k, x[r], acc[j * rows + r]);
-            }
-        }
+        if (i + line > n) break;
+        FIA_UNROLL_ for (c = 0; c < line; c += FIA_LANES)
+            fia_stream_step_(from, keys, rows, acc, q + i + c, q_stride, key, (ptrdiff_t)(i + c) * from->bytes);
     }
+    for (; i + FIA_LANES <= n; i += FIA_LANES)
+        fia_stream_step_(from, keys, rows, acc, q + i, q_stride, key, (ptrdiff_t)i * from->bytes);
     if (i < n) {
         FIA_UNROLL_ for (j = 0; j < keys; ++j) {
             const fia_vf_ k = from->loadn(key[j] + (ptrdiff_t)i * from->bytes, n - i);
@@ -2708,16 +2724,21 @@ FIA_INLINE_ void fia_sum_halves_(fia_vf_ *p, const int n, const int half) {
 FIA_INLINE_ int fia_softmax_vector_(float *state_m, float *state_l, const int n, int period, int rows, float *scores,
                                     float *alpha, float factor, float floor) {
     const fia_vf_ least = fia_vf_set1_(floor), scale = fia_vf_set1_(factor), old = fia_vf_load_(state_m);
-    fia_vf_ p[16], top, m, a;
-    int i;
+    fia_vf_ p[16], top, m = old, a = fia_vf_set1_(1.0f);
+    int i, grew = 0;
     FIA_UNROLL_ for (i = 0; i < n; ++i) p[i] = fia_vf_mul_(fia_vf_load_(scores + i * period), scale);
     top = p[0];
     FIA_UNROLL_ for (i = 1; i < n; ++i) top = fia_vf_max_(top, p[i]);
-    m = fia_fold_max_(fia_vf_max_(least, top), rows);
-    m = fia_vf_select_(fia_vf_lt_(fia_vf_set1_(FIA_LAG_), fia_vf_sub_(m, old)), m, old); /* -inf - -inf: stays */
-    a = fia_vf_exp2_(fia_vf_sub_(old, fia_vf_max_(fia_vf_set1_(FIA_KEPT_MIN_), m)));
-    a = fia_vf_select_(fia_vf_eq_(old, m), fia_vf_set1_(1.0f), a);
-    fia_vf_store_(state_m, m);
+    top = fia_vf_max_(least, top);
+    /* A branch: weights need not wait for the maximum that hardly ever moves. -inf - -inf: stays. */
+    if (fia_vm_any_(fia_vf_lt_(fia_vf_set1_(FIA_LAG_), fia_vf_sub_(top, old)))) {
+        m = fia_fold_max_(top, rows);
+        m = fia_vf_select_(fia_vf_lt_(fia_vf_set1_(FIA_LAG_), fia_vf_sub_(m, old)), m, old);
+        a = fia_vf_exp2_(fia_vf_sub_(old, fia_vf_max_(fia_vf_set1_(FIA_KEPT_MIN_), m)));
+        a = fia_vf_select_(fia_vf_eq_(old, m), fia_vf_set1_(1.0f), a);
+        fia_vf_store_(state_m, m);
+        grew = fia_vm_any_(fia_vf_lt_(old, m)) | !fia_vm_all_(fia_vf_eq_(a, a));
+    }
     fia_vf_store_(alpha, a);
     top = fia_vf_max_(fia_vf_set1_(FIA_KEPT_MIN_), m);
     FIA_UNROLL_ for (i = 0; i < n; ++i) {
@@ -2729,7 +2750,7 @@ FIA_INLINE_ int fia_softmax_vector_(float *state_m, float *state_l, const int n,
     fia_sum_halves_(p, n, 2);
     fia_sum_halves_(p, n, 1);
     fia_vf_store_(state_l, fia_vf_fma_(fia_vf_load_(state_l), a, fia_fold_sum_(p[0], rows)));
-    return fia_vm_any_(fia_vf_lt_(old, m)) | !fia_vm_all_(fia_vf_eq_(a, a));
+    return grew;
 }
 
 enum { FIA_STREAM_STEP_ = 16 }; /* keys by which the online softmax moves on */
@@ -4362,22 +4383,24 @@ static void fia_query_rows_(const fia_worker_ *w, const fia_row_block_ *rb, int 
         rb->sequence->family == FIA_FAMILY_STREAM || w->plan->tile->raw_q; /* the kernel and modify apply the scale */
     const float factor = raw ? 1.0f : fia_q_factor_(p);
     const int width = fia_q_stride_(p);
+    const fia_view *const views[2] = {&p->query, &p->query_rope};
+    const void *const bases[2] = {io->query, io->query_rope};
+    const char *from[FIA_MAX_ROWS_];
     float *channel = w->gather[0].channel;
     int r, i;
+    for (i = 0; i < 1 + (p->rope_dim > 0); ++i) {
+        fia_rows rows = {NULL, 0, 0, 0, 0, 0, NULL};
+        for (r = 0; r < rb->rows; ++r)
+            from[r] = (const char *)bases[i] + (p->q_packed ? 0 : rb->sequence->index * views[i]->sequence_bytes) +
+                      rb->head[r] * views[i]->head_bytes + (rb->sequence->q_start + rb->token[r]) * views[i]->row_bytes;
+        rows.row = from;
+        rows.n = rb->rows;
+        rows.elements = i ? p->rope_dim : p->dim;
+        rows.params = views[i]->params;
+        (i ? w->plan->codec_q_rope : w->plan->codec_q)->decode(dst + (i ? p->dim : 0), width, &rows);
+    }
     for (r = 0; r < rb->rows; ++r, dst += width) {
         const int64_t row = rb->sequence->q_start + rb->token[r];
-        const fia_view *views[2] = {&p->query, &p->query_rope};
-        const void *bases[2] = {io->query, io->query_rope};
-        for (i = 0; i < 1 + (p->rope_dim > 0); ++i) {
-            const char *src = (const char *)bases[i] +
-                              (p->q_packed ? 0 : rb->sequence->index * views[i]->sequence_bytes) +
-                              rb->head[r] * views[i]->head_bytes + row * views[i]->row_bytes;
-            fia_rows rows = {NULL, 1, 0, 0, 0, 0, NULL};
-            rows.row = &src;
-            rows.elements = i ? p->rope_dim : p->dim;
-            rows.params = views[i]->params;
-            (i ? w->plan->codec_q_rope : w->plan->codec_q)->decode(dst + (i ? p->dim : 0), 0, &rows);
-        }
         if (p->query_scale.dtype != FIA_NONE && io->query_scale) {
             const float scale = fia_value_(
                 p->query_scale.dtype, (const char *)io->query_scale +
