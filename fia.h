@@ -2429,7 +2429,8 @@ static void fia_scores_modify_(fia_scores_ *s) {
     const fia_row_block_ *rb = s->rb;
     const fia_problem *p = rb->problem;
     const int dropped = fia_scores_sees_(s, &p->drop_mask, rb->io->drop_mask);
-    const int masked = fia_scores_sees_(s, &p->additive_mask, rb->io->additive_mask) || !rb->finite;
+    const int masked = p->additive_mask.dtype != FIA_NONE &&
+                       (!rb->finite || fia_scores_sees_(s, &p->additive_mask, rb->io->additive_mask));
     float term[FIA_MODIFY_FLOATS_ + 16], drop[FIA_MODIFY_FLOATS_ + 16];
     s->keys = s->stride < FIA_LANES ? FIA_LANES / s->stride : 1;
     s->width = s->stride < FIA_LANES ? FIA_LANES : (rb->rows + FIA_LANES - 1) / FIA_LANES * FIA_LANES;
