@@ -1848,7 +1848,8 @@ enum {
 };
 
 FIA_INLINE_ void fia_decode_rows_(const fia_loader_ *from, float *dst, ptrdiff_t dst_stride, const fia_rows *rows) {
-    const int piece = rows->piece_elements ? rows->piece_elements : rows->elements;
+    const int whole = !rows->piece_elements || rows->piece_elements > rows->elements;
+    const int piece = whole ? rows->elements : rows->piece_elements;
     int r, i;
     for (r = 0; r < rows->n; ++r, dst += dst_stride) {
         const char *src = rows->row[r];

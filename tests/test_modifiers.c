@@ -28,6 +28,7 @@ typedef struct modified {
     unsigned char drop[HEADS][TOKENS][KEYS];
     float factor, slope; /* of head 0; head h has h + 1 times that. slope 0: no ALiBi */
     int adds, drops, causal;
+    int32_t piece;  /* elements of a row that lie together */
     int64_t offset; /* position of the first query row */
     float out[TOKENS][HEADS], lse[TOKENS][HEADS];
 } modified;
@@ -78,6 +79,7 @@ static void modified_run(modified *m) {
     p.query.head_bytes = p.out.head_bytes = p.lse_head_bytes = sizeof(float);
     p.query.row_bytes = p.out.row_bytes = p.lse_row_bytes = HEADS * sizeof(float);
     p.key.row_bytes = p.value.row_bytes = sizeof(float);
+    p.key.piece_elements = p.value.piece_elements = m->piece;
     p.want_lse = 1;
     p.pin_family = m->family;
     p.causal = m->causal;
@@ -272,6 +274,20 @@ static void far_alibi(void **state) {
         }
 }
 
+/* Pieces that are longer than a row: the row is one piece. */
+static void long_pieces(void **state) {
+    static const int32_t pieces[] = {1, 2, 1 << 29, INT32_MAX};
+    int family, i;
+    (void)state;
+    for (family = 0; family < 2; ++family)
+        for (i = 0; i < 4; ++i) {
+            modified *m = modified_new(2, 4, KEYS, families[family]);
+            m->piece = pieces[i];
+            modified_check(m);
+            free(m);
+        }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(terms_meet_their_rows),
@@ -279,6 +295,7 @@ int main(void) {
         cmocka_unit_test(one_key_of_a_dropped_row),
         cmocka_unit_test(zero_mask_times_infinity),
         cmocka_unit_test(far_alibi),
+        cmocka_unit_test(long_pieces),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
