@@ -2110,10 +2110,9 @@ static float fia_state_finish_(float m, float l, float sink, float *weight) {
  * consecutive from a first local key, or have positions (gathered lists). */
 
 enum {
-    FIA_MAX_ROWS_ = 64,        /* most rows of a row block */
-    FIA_MODIFY_KEYS_ = 64,     /* most keys that are modified at once, */
-    FIA_MODIFY_FLOATS_ = 1536, /* and most scores */
-    FIA_STREAM_ROWS_MOST_ = 8
+    FIA_MAX_ROWS_ = 64,       /* most rows of a row block */
+    FIA_MODIFY_KEYS_ = 64,    /* most keys that are modified at once, */
+    FIA_MODIFY_FLOATS_ = 1536 /* and most scores */
 };
 
 /* A sequence as phase 0 found it. Positions are global, lengths and starts are rows. */
