@@ -1310,19 +1310,6 @@ FIA_INLINE_ fia_vf_ fia_vf_scale_magic_(fia_vf_ a, fia_vf_ z) {
     FIA_EACH_ a.f[i] *= fia_bits_float_((fia_float_bits_(z.f[i]) + 127u) << 23);
     return a;
 }
-/* Sums halves, then quarters, ...: the order of every width-independent sum over lanes. */
-FIA_INLINE_ float fia_vf_sum_(fia_vf_ a) {
-    int i, n;
-    for (n = FIA_LANES / 2; n > 0; n /= 2)
-        for (i = 0; i < n; ++i) a.f[i] += a.f[i + n];
-    return a.f[0];
-}
-FIA_INLINE_ float fia_vf_hmax_(fia_vf_ a) {
-    int i, n;
-    for (n = FIA_LANES / 2; n > 0; n /= 2)
-        for (i = 0; i < n; ++i) a.f[i] = a.f[i] > a.f[i + n] ? a.f[i] : a.f[i + n];
-    return a.f[0];
-}
 FIA_INLINE_ fia_vf_ fia_vf_loadn_(const float *p, int n) {
     fia_vf_ r = fia_vf_zero_();
     memcpy(r.f, p, (size_t)n * sizeof(float));
@@ -1371,11 +1358,16 @@ FIA_INLINE_ fia_vf_ fia_vf_swap4_(fia_vf_ a) { return fia_vf_swap_(a, 4); }
 #if FIA_LANES == 16
 FIA_INLINE_ fia_vf_ fia_vf_swap8_(fia_vf_ a) { return fia_vf_swap_(a, 8); }
 #endif
-/* Lane i: the sum of v[i], in the order of fia_vf_sum_. */
+/* Lane i: the sum of v[i]: halves, then quarters, ... */
 FIA_INLINE_ fia_vf_ fia_vf_sums_(const fia_vf_ *v) {
     fia_vf_ r;
-    int i;
-    FIA_EACH_ r.f[i] = fia_vf_sum_(v[i]);
+    int i, j, n;
+    FIA_EACH_ {
+        fia_vf_ a = v[i];
+        for (n = FIA_LANES / 2; n > 0; n /= 2)
+            for (j = 0; j < n; ++j) a.f[j] += a.f[j + n];
+        r.f[i] = a.f[0];
+    }
     return r;
 }
 FIA_INLINE_ void fia_vf_transpose_(fia_vf_ *v) {
@@ -1419,18 +1411,6 @@ FIA_INLINE_ fia_vf_ fia_vf_copysign_(fia_vf_ a, fia_vf_ sign) {
 FIA_INLINE_ fia_vf_ fia_vf_scale_magic_(fia_vf_ a, fia_vf_ z) {
     return _mm512_scalef_ps(a, _mm512_sub_ps(z, _mm512_set1_ps(12582912.0f)));
 }
-FIA_INLINE_ float fia_vf_sum_(fia_vf_ a) {
-    __m256 h = _mm256_add_ps(_mm512_castps512_ps256(a), _mm512_extractf32x8_ps(a, 1));
-    __m128 q = _mm_add_ps(_mm256_castps256_ps128(h), _mm256_extractf128_ps(h, 1));
-    q = _mm_add_ps(q, _mm_movehl_ps(q, q));
-    return _mm_cvtss_f32(_mm_add_ss(q, _mm_movehdup_ps(q)));
-}
-FIA_INLINE_ float fia_vf_hmax_(fia_vf_ a) {
-    __m256 h = _mm256_max_ps(_mm512_castps512_ps256(a), _mm512_extractf32x8_ps(a, 1));
-    __m128 q = _mm_max_ps(_mm256_castps256_ps128(h), _mm256_extractf128_ps(h, 1));
-    q = _mm_max_ps(q, _mm_movehl_ps(q, q));
-    return _mm_cvtss_f32(_mm_max_ss(q, _mm_movehdup_ps(q)));
-}
 FIA_INLINE_ fia_vf_ fia_vf_loadn_(const float *p, int n) {
     return _mm512_maskz_loadu_ps((__mmask16)((1u << n) - 1u), p);
 }
@@ -1468,7 +1448,7 @@ FIA_INLINE_ fia_vf_ fia_sums_last_(fia_vf_ a, fia_vf_ b) {
 FIA_INLINE_ fia_vf_ fia_sums_lanes_(fia_vf_ a, fia_vf_ b, fia_vf_ c, fia_vf_ d) {
     return fia_sums_quarters_(fia_sums_halves_(a, b), fia_sums_halves_(c, d));
 }
-/* Lane i: the sum of v[i], in the order of fia_vf_sum_. */
+/* Lane i: the sum of v[i]: halves, then quarters, ... */
 FIA_INLINE_ fia_vf_ fia_vf_sums_(const fia_vf_ *v) {
     const fia_vf_ a =
         fia_sums_pairs_(fia_sums_lanes_(v[0], v[4], v[8], v[12]), fia_sums_lanes_(v[1], v[5], v[9], v[13]));
@@ -1537,16 +1517,6 @@ FIA_INLINE_ fia_vf_ fia_vf_scale_magic_(fia_vf_ a, fia_vf_ z) {
     simde__m256i n = simde_mm256_add_epi32(simde_mm256_castps_si256(z), simde_mm256_set1_epi32(127));
     return simde_mm256_mul_ps(a, simde_mm256_castsi256_ps(simde_mm256_slli_epi32(n, 23)));
 }
-FIA_INLINE_ float fia_vf_sum_(fia_vf_ a) {
-    simde__m128 q = simde_mm_add_ps(simde_mm256_castps256_ps128(a), simde_mm256_extractf128_ps(a, 1));
-    q = simde_mm_add_ps(q, simde_mm_movehl_ps(q, q));
-    return simde_mm_cvtss_f32(simde_mm_add_ss(q, simde_mm_movehdup_ps(q)));
-}
-FIA_INLINE_ float fia_vf_hmax_(fia_vf_ a) {
-    simde__m128 q = simde_mm_max_ps(simde_mm256_castps256_ps128(a), simde_mm256_extractf128_ps(a, 1));
-    q = simde_mm_max_ps(q, simde_mm_movehl_ps(q, q));
-    return simde_mm_cvtss_f32(simde_mm_max_ss(q, simde_mm_movehdup_ps(q)));
-}
 FIA_INLINE_ simde__m256i fia_tail_mask_(int n) {
     static const int32_t slide[16] = {-1, -1, -1, -1, -1, -1, -1, -1, 0, 0, 0, 0, 0, 0, 0, 0};
     return simde_mm256_loadu_si256((const simde__m256i *)(const void *)(slide + 8 - n));
@@ -1573,7 +1543,7 @@ FIA_INLINE_ fia_vf_ fia_sums_halves_(fia_vf_ a, fia_vf_ b) {
 FIA_INLINE_ fia_vf_ fia_sums_pairs_(fia_vf_ a, fia_vf_ b) {
     return simde_mm256_add_ps(simde_mm256_blend_ps(a, b, 0xcc), simde_mm256_shuffle_ps(a, b, 0x4e));
 }
-/* Lane i: the sum of v[i], in the order of fia_vf_sum_. */
+/* Lane i: the sum of v[i]: halves, then quarters, ... */
 FIA_INLINE_ fia_vf_ fia_vf_sums_(const fia_vf_ *v) {
     const fia_vf_ a = fia_sums_pairs_(fia_sums_halves_(v[0], v[4]), fia_sums_halves_(v[1], v[5]));
     const fia_vf_ b = fia_sums_pairs_(fia_sums_halves_(v[2], v[6]), fia_sums_halves_(v[3], v[7]));
@@ -1645,14 +1615,6 @@ FIA_INLINE_ fia_vf_ fia_vf_scale_magic_(fia_vf_ a, fia_vf_ z) {
     simde__m128i n = simde_mm_add_epi32(simde_mm_castps_si128(z), simde_mm_set1_epi32(127));
     return simde_mm_mul_ps(a, simde_mm_castsi128_ps(simde_mm_slli_epi32(n, 23)));
 }
-FIA_INLINE_ float fia_vf_sum_(fia_vf_ a) {
-    simde__m128 q = simde_mm_add_ps(a, simde_mm_movehl_ps(a, a));
-    return simde_mm_cvtss_f32(simde_mm_add_ss(q, simde_mm_shuffle_ps(q, q, 1)));
-}
-FIA_INLINE_ float fia_vf_hmax_(fia_vf_ a) {
-    simde__m128 q = simde_mm_max_ps(a, simde_mm_movehl_ps(a, a));
-    return simde_mm_cvtss_f32(simde_mm_max_ss(q, simde_mm_shuffle_ps(q, q, 1)));
-}
 /* Through a copy: SIMDe's masked loads of 128 bits may touch bytes past the end. */
 FIA_INLINE_ fia_vf_ fia_vf_loadn_(const float *p, int n) {
     float copy[4] = {0.0f, 0.0f, 0.0f, 0.0f};
@@ -1703,7 +1665,7 @@ FIA_INLINE_ fia_vf_ fia_vf_swap2_(fia_vf_ a) { return simde_mm_shuffle_ps(a, a, 
 FIA_INLINE_ fia_vf_ fia_sums_pairs_(fia_vf_ a, fia_vf_ b) {
     return simde_mm_add_ps(simde_mm_movelh_ps(a, b), simde_mm_movehl_ps(b, a));
 }
-/* Lane i: the sum of v[i], in the order of fia_vf_sum_. */
+/* Lane i: the sum of v[i]: halves, then quarters, ... */
 FIA_INLINE_ fia_vf_ fia_vf_sums_(const fia_vf_ *v) {
     const fia_vf_ a = fia_sums_pairs_(v[0], v[1]), b = fia_sums_pairs_(v[2], v[3]);
     return simde_mm_add_ps(simde_mm_shuffle_ps(a, b, 0x88), simde_mm_shuffle_ps(a, b, 0xdd));
@@ -2528,6 +2490,14 @@ static int fia_block_dropped_(const fia_row_block_ *rb, int64_t first_key, const
 #define FIA_ACC_ 8
 #endif
 
+/* Keys that one or two query rows are multiplied with side by side. Sixteen rows at once, which 16 lanes have the
+ * registers for, take a tenth longer from memory than two after two; fewer lanes show no difference. */
+#if FIA_LANES == 16
+#define FIA_SIDE_BY_SIDE_ 2
+#else
+#define FIA_SIDE_BY_SIDE_ FIA_ACC_
+#endif
+
 /* Prefetches are spread: while bytes of a row are read, the same bytes of the row in its place in the next piece are
  * asked for; bursts would wait for each other. */
 enum { FIA_WAY_ = 4096 /* bytes of a first cache over its ways: rows that far apart share sets */ };
@@ -2551,13 +2521,13 @@ FIA_INLINE_ void fia_stream_step_(const fia_loader_ *from, const int keys, const
     }
 }
 
-/* Dots of `keys` rows with `rows` query rows, into out[key * rows + row]; keys * rows accumulators. next: `keys` rows
- * or NULL. */
-FIA_INLINE_ void fia_stream_dots_(const fia_loader_ *from, const int keys, const int rows, float *out, const float *q,
-                                  ptrdiff_t q_stride, const char *const *key, const char *const *next, int level,
-                                  int n) {
+/* Products of `keys` rows with `rows` query rows, into dots[key * rows + row], whose lanes are not yet added. next:
+ * `keys` rows or NULL. */
+FIA_INLINE_ void fia_stream_dots_(const fia_loader_ *from, const int keys, const int rows, fia_vf_ *dots,
+                                  const float *q, ptrdiff_t q_stride, const char *const *key, const char *const *next,
+                                  int level, int n) {
     const int line = FIA_LINE_ / from->bytes;
-    fia_vf_ acc[FIA_ACC_ > 8 ? FIA_ACC_ : 8];
+    fia_vf_ acc[FIA_ACC_ > 8 ? FIA_ACC_ : 8]; /* of its own: compilers keep that in registers */
     int i, c, j, r;
     FIA_UNROLL_ for (j = 0; j < keys * rows; ++j) acc[j] = fia_vf_zero_();
     for (i = 0; i < n; i += line) {
@@ -2577,40 +2547,56 @@ FIA_INLINE_ void fia_stream_dots_(const fia_loader_ *from, const int keys, const
                 fia_vf_fma_(k, fia_vf_loadn_(q + r * q_stride + i, n - i), acc[j * rows + r]);
         }
     }
-    FIA_UNROLL_ for (j = 0; j < keys * rows; j += FIA_LANES) fia_vf_store_(out + j, fia_vf_sums_(acc + j));
+    FIA_UNROLL_ for (j = 0; j < keys * rows; ++j) dots[j] = acc[j];
 }
 
 FIA_INLINE_ void fia_stream_scores_(const fia_loader_ *from, const int rows, float *scores, const float *q,
                                     ptrdiff_t q_stride, const fia_rows *keys, const fia_prefetch *next) {
-    const int step = FIA_ACC_ / rows;
+    const int step = FIA_ACC_ / rows, some = rows > 2 || step < FIA_SIDE_BY_SIDE_ ? step : FIA_SIDE_BY_SIDE_;
     const char *padded[FIA_STREAM_KEYS], *const *key = keys->row;
-    int j;
+    int i, j;
     if (keys->n % step) { /* the last group repeats a row; its scores are free */
         for (j = 0; j < FIA_STREAM_KEYS; ++j) padded[j] = keys->row[j < keys->n ? j : keys->n - 1];
         key = padded;
     }
-    for (j = 0; j < keys->n; j += step)
-        fia_stream_dots_(from, step, rows, scores + j * rows, q, q_stride, key + j,
-                         j + step <= next->n ? next->row + j : NULL, next->level, keys->elements);
+    for (j = 0; j < keys->n; j += step) {
+        const char *const *ask = j + step <= next->n ? next->row + j : NULL;
+        fia_vf_ dots[FIA_ACC_ > 8 ? FIA_ACC_ : 8];
+        FIA_UNROLL_ for (i = 0; i < step; i += some)
+            fia_stream_dots_(from, some, rows, dots + i * rows, q, q_stride, key + j + i, ask ? ask + i : NULL,
+                             next->level, keys->elements);
+        FIA_UNROLL_ for (i = 0; i < step * rows; i += FIA_LANES)
+            fia_vf_store_(scores + j * rows + i, fia_vf_sums_(dots + i));
+    }
 }
 
 /* ---- accumulate ---- */
 
-/* o[r][i0 .. i0 + vectors * lanes) += sum of weights * values. */
+/* The first and the last of n rows lie as if all adjoined; enough for prefetches. */
+FIA_INLINE_ int fia_rows_adjoin_(const char *const *row, int n, ptrdiff_t bytes) {
+    return (uintptr_t)row[n - 1] - (uintptr_t)row[0] == (uintptr_t)((n - 1) * bytes);
+}
+
+/* o[r][i0 .. i0 + vectors * lanes) += sum of weights * values. Rows of the next piece that adjoin are one block, asked
+ * for from its begin to its end over all passes: memory is faster in order. */
 FIA_INLINE_ void fia_stream_add_(const fia_loader_ *from, const int vectors, const int rows, float *o,
                                  ptrdiff_t o_stride, const float *weights, const fia_rows *values,
                                  const char *const *next, int level, ptrdiff_t i0) {
     const int width = vectors * FIA_LANES * from->bytes;
+    const char *block = NULL;
     fia_vf_ acc[FIA_ACC_ > 8 ? FIA_ACC_ : 8];
     int c, j, r;
-    if (i0 * from->bytes % FIA_LINE_) next = NULL; /* asked for by the pass before */
+    if (next && width >= FIA_LINE_ && fia_rows_adjoin_(next, values->n, (ptrdiff_t)values->elements * from->bytes))
+        block = next[0] + i0 * values->n * from->bytes;
+    else if (i0 * from->bytes % FIA_LINE_) next = NULL; /* asked for by the pass before */
     FIA_UNROLL_ for (r = 0; r < rows; ++r) FIA_UNROLL_ for (c = 0; c < vectors; ++c) acc[r * vectors + c] =
         fia_vf_load_(o + r * o_stride + i0 + c * FIA_LANES);
     for (j = 0; j < values->n; ++j) {
         const char *v = values->row[j] + i0 * from->bytes;
         fia_vf_ x[FIA_ACC_];
         if (next) {
-            FIA_UNROLL_ for (c = 0; c < width; c += FIA_LINE_) FIA_PREFETCH_(next[j] + i0 * from->bytes + c, level);
+            const char *ask = block ? block + j * width : next[j] + i0 * from->bytes;
+            FIA_UNROLL_ for (c = 0; c < width; c += FIA_LINE_) FIA_PREFETCH_(ask + c, level);
         }
         FIA_UNROLL_ for (c = 0; c < vectors; ++c) {
             x[c] = from->load(v + (ptrdiff_t)c * FIA_LANES * from->bytes);
