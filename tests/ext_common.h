@@ -16,6 +16,7 @@
 
 #include "case.h"
 #include "fia.h"
+#include "plan_and_run.h"
 
 /* ---- codecs: a row may be cut into pieces ---- */
 
@@ -248,25 +249,6 @@ static inline float *ext_normal(case_random *random, size_t n) {
     return x;
 }
 
-/* Plans and runs, serially. */
-static inline fia_status ext_run(const fia_context *context, const fia_problem *p, const fia_io *io,
-                                 fia_report *report) {
-    fia_plan plan;
-    fia_job job;
-    fia_status status = fia_plan_make(context, p, 1, &plan, report);
-    if (status != FIA_OK) return status;
-    job.plan = &plan;
-    job.io = io;
-    job.workspace_bytes = plan.workspace_bytes;
-    job.workspace = malloc(plan.workspace_bytes + 1);
-    assert_non_null(job.workspace);
-    memset(job.workspace, 0xff, plan.workspace_bytes);
-    status = fia_run(&job, NULL, report);
-    free(job.workspace);
-    fia_plan_release(&plan);
-    return status;
-}
-
 /* Runs a call with f32 output and gives the largest error of a row, relative to its norm. */
 static inline double ext_worst_row(const fia_context *context, const fia_problem *p, const fia_io *io,
                                    const oracle_source *source) {
@@ -277,7 +259,7 @@ static inline double ext_worst_row(const fia_context *context, const fia_problem
     int64_t b, r;
     int32_t h, i;
     assert_non_null(want);
-    if (ext_run(context, p, io, &report) != FIA_OK) fail_msg("%s", report.text);
+    if (plan_and_run(context, p, io, &report) != FIA_OK) fail_msg("%s", report.text);
     oracle_work_init(&work);
     for (b = 0; b < io->n_sequences; ++b) {
         oracle_sequence s;

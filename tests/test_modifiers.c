@@ -15,6 +15,7 @@
 #include <cmocka.h>
 
 #include "fia.h"
+#include "plan_and_run.h"
 #include "seed.h"
 
 enum { TOKENS = 24, HEADS = 8, KEYS = 150 };
@@ -60,9 +61,7 @@ static fia_mask_view term_view(const modified *m, fia_dtype dtype, ptrdiff_t byt
 static void modified_run(modified *m) {
     float q[TOKENS * HEADS], slopes[HEADS], factors[HEADS];
     fia_problem p;
-    fia_plan plan;
     fia_io io;
-    fia_job job;
     int i;
     for (i = 0; i < TOKENS * HEADS; ++i) q[i] = 1;
     for (i = 0; i < HEADS; ++i) {
@@ -107,15 +106,7 @@ static void modified_run(modified *m) {
     io.value = m->value;
     io.out = m->out;
     io.lse = m->lse[0];
-    assert_int_equal(fia_plan_make(NULL, &p, 1, &plan, NULL), FIA_OK);
-    job.plan = &plan;
-    job.io = &io;
-    job.workspace_bytes = plan.workspace_bytes;
-    job.workspace = malloc(job.workspace_bytes);
-    assert_non_null(job.workspace);
-    assert_int_equal(fia_run(&job, NULL, NULL), FIA_OK);
-    free(job.workspace);
-    fia_plan_release(&plan);
+    assert_int_equal(plan_and_run(NULL, &p, &io, NULL), FIA_OK);
 }
 
 /* One row in double; distances are rounded to float, as documented. Returns the LSE. */

@@ -13,6 +13,7 @@
 #include <cmocka.h>
 
 #include "fia.h"
+#include "plan_and_run.h"
 
 enum { KEYS = 64, HEADS = 8, PITCH = 1024 /* bytes between keys that lie far apart */ };
 
@@ -38,9 +39,7 @@ static void scored_run(scored *s, size_t pitch) {
     static char k[KEYS * PITCH], v[KEYS * PITCH];
     float q[HEADS];
     fia_problem p;
-    fia_plan plan;
     fia_io io;
-    fia_job job;
     int i;
     for (i = 0; i < HEADS; ++i) q[i] = 1.0f;
     for (i = 0; i < s->n; ++i) {
@@ -70,14 +69,7 @@ static void scored_run(scored *s, size_t pitch) {
     if (s->drops) io.drop_mask = s->drop;
     io.out = s->out;
     io.lse = s->lse;
-    assert_int_equal(fia_plan_make(NULL, &p, 1, &plan, NULL), FIA_OK);
-    job.plan = &plan;
-    job.io = &io;
-    job.workspace_bytes = plan.workspace_bytes;
-    job.workspace = malloc(job.workspace_bytes);
-    assert_non_null(job.workspace);
-    assert_int_equal(fia_run(&job, NULL, NULL), FIA_OK);
-    free(job.workspace);
+    assert_int_equal(plan_and_run(NULL, &p, &io, NULL), FIA_OK);
 }
 
 /* Kept scores of -inf leave no weight; a NaN beside them is still a NaN, in the LSE too, wherever it stands. */
