@@ -518,7 +518,8 @@ typedef struct fia_tile_block {
     const int64_t *positions; /**< of the block's keys, where they are not consecutive */
     /** Raw scores [key][stride] of keys [first, first + n) of the block, the first at scores[0] -> base-2 logits with
      * every modifier applied. Dropped keys get -inf. Kept ones are >= -FLT_MAX or NaN: for plain keys the kernel sees to
-     * that itself. stride: a multiple of 16, at least rows; scores behind the last row may be written. */
+     * that itself. stride: a multiple of 16, at least rows, at most 1024; scores behind the last row may be
+     * written. */
     void (*modify)(const struct fia_tile_block *block, int first, int n, float *scores, int stride);
     /** Widens stored rows [first, first + n) of FIA_OF_* to f32. */
     void (*decode)(const struct fia_tile_block *block, int which, int first, int n, float *dst, ptrdiff_t dst_stride);
@@ -2004,16 +2005,19 @@ static void fia_scale_row_(float *x, float a, int n) {
     for (; i < n; ++i) x[i] *= a;
 }
 
-/* x = x * weight over n floats of a result. NaN gets one bit pattern: its sign and payload would tell which path met
- * it. */
+/* x = x * weight over n floats of a result. Zeros become positive and NaN gets one bit pattern: their signs and payload
+ * would tell which path met them; a key of weight 0 is added in one and left out in another. */
 static void fia_weigh_result_(float *x, float weight, int n) {
     const fia_vf_ w = fia_vf_set1_(weight), nan = fia_vf_set1_(fia_bits_float_(FIA_NAN_BITS_));
     int i = 0;
     for (; i + FIA_LANES <= n; i += FIA_LANES) {
-        const fia_vf_ y = fia_vf_mul_(fia_vf_load_(x + i), w);
+        const fia_vf_ y = fia_vf_mul_(fia_vf_add_(fia_vf_load_(x + i), fia_vf_zero_()), w);
         fia_vf_store_(x + i, fia_vf_select_(fia_vf_eq_(y, y), y, nan));
     }
-    for (; i < n; ++i) x[i] = x[i] * weight == x[i] * weight ? x[i] * weight : fia_bits_float_(FIA_NAN_BITS_);
+    for (; i < n; ++i) {
+        const float y = (x[i] + 0.0f) * weight;
+        x[i] = y == y ? y : fia_bits_float_(FIA_NAN_BITS_);
+    }
 }
 
 /* x = x * a + y * b over n floats. */
@@ -2451,12 +2455,12 @@ static void fia_modify_scores_(const fia_row_block_ *rb, int64_t first_key, cons
 /* One term drops every key [first_key, first_key + n) of every row: the block need not be read. */
 static int fia_term_drops_block_(const fia_row_block_ *rb, const fia_mask_view *view, const void *base,
                                  int64_t first_key, int n) {
+    const char *row, *last = NULL;
     int r;
     if (view->dtype == FIA_NONE) return 0;
-    for (r = 0; r < rb->rows; ++r) {
-        const char *row = fia_mask_row_(rb, view, base, r) + first_key * fia_mask_bytes_(view);
-        if (r > 0 && !view->head_bytes && rb->token[r] == rb->token[r - 1]) continue;
-        if (!fia_mask_drops_all_(view, row, n)) return 0;
+    for (r = 0; r < rb->rows; ++r, last = row) {
+        row = fia_mask_row_(rb, view, base, r) + first_key * fia_mask_bytes_(view);
+        if (row != last && !fia_mask_drops_all_(view, row, n)) return 0;
     }
     return 1;
 }
@@ -2472,7 +2476,8 @@ static int fia_block_dropped_(const fia_row_block_ *rb, int64_t first_key, const
 /* Kernels for few query rows per KV head: K and V rows are read once, in place, in pieces of FIA_STREAM_KEYS, and serve
  * the whole GQA group. Scores lie [key][row] with rows padded to 1, 2, 4 or 8, so that exp runs on whole vectors.
  * Per (row, key) every variant adds along i in the same order; per row keys enter sums and outputs in ascending
- * order. */
+ * order. Prefetches are spread: as much of the next piece is asked for as is read of this one; bursts would wait for each
+ * other. */
 
 #if defined(__clang__)
 /* A plain "unroll" leaves some loops, and their arrays in memory. */
@@ -2490,7 +2495,7 @@ static int fia_block_dropped_(const fia_row_block_ *rb, int64_t first_key, const
 #define FIA_ACC_ 8
 #endif
 
-/* Keys that one or two query rows are multiplied with side by side. Sixteen rows at once, which 16 lanes have the
+/* Keys that one or two query rows are multiplied with side by side. Sixteen keys at once, which 16 lanes have the
  * registers for, take a tenth longer from memory than two after two; fewer lanes show no difference. */
 #if FIA_LANES == 16
 #define FIA_SIDE_BY_SIDE_ 2
@@ -2498,8 +2503,6 @@ static int fia_block_dropped_(const fia_row_block_ *rb, int64_t first_key, const
 #define FIA_SIDE_BY_SIDE_ FIA_ACC_
 #endif
 
-/* Prefetches are spread: while bytes of a row are read, the same bytes of the row in its place in the next piece are
- * asked for; bursts would wait for each other. */
 enum { FIA_WAY_ = 4096 /* bytes of a first cache over its ways: rows that far apart share sets */ };
 
 static const fia_prefetch fia_no_prefetch_ = {NULL, 0, 0, 1};
@@ -2577,17 +2580,15 @@ FIA_INLINE_ int fia_rows_adjoin_(const char *const *row, int n, ptrdiff_t bytes)
     return (uintptr_t)row[n - 1] - (uintptr_t)row[0] == (uintptr_t)((n - 1) * bytes);
 }
 
-/* o[r][i0 .. i0 + vectors * lanes) += sum of weights * values. Rows of the next piece that adjoin are one block, asked
- * for from its begin to its end over all passes: memory is faster in order. */
+/* o[r][i0 .. i0 + vectors * lanes) += sum of weights * values. next: rows to ask for; block: they are one, which the
+ * passes ask for from its begin to its end; or NULL. */
 FIA_INLINE_ void fia_stream_add_(const fia_loader_ *from, const int vectors, const int rows, float *o,
                                  ptrdiff_t o_stride, const float *weights, const fia_rows *values,
-                                 const char *const *next, int level, ptrdiff_t i0) {
+                                 const char *const *next, const char *block, int level, ptrdiff_t i0) {
     const int width = vectors * FIA_LANES * from->bytes;
-    const char *block = NULL;
     fia_vf_ acc[FIA_ACC_ > 8 ? FIA_ACC_ : 8];
     int c, j, r;
-    if (next && width >= FIA_LINE_ && fia_rows_adjoin_(next, values->n, (ptrdiff_t)values->elements * from->bytes))
-        block = next[0] + i0 * values->n * from->bytes;
+    if (block) block += i0 * values->n * from->bytes;
     else if (i0 * from->bytes % FIA_LINE_) next = NULL; /* asked for by the pass before */
     FIA_UNROLL_ for (r = 0; r < rows; ++r) FIA_UNROLL_ for (c = 0; c < vectors; ++c) acc[r * vectors + c] =
         fia_vf_load_(o + r * o_stride + i0 + c * FIA_LANES);
@@ -2626,14 +2627,18 @@ FIA_INLINE_ void fia_stream_add_tail_(const fia_loader_ *from, const int rows, f
 
 FIA_INLINE_ void fia_stream_accumulate_(const fia_loader_ *from, const int rows, float *o, ptrdiff_t o_stride,
                                         const float *weights, const fia_rows *values, const fia_prefetch *next) {
-    const int vectors = FIA_ACC_ / rows > 8 ? 8 : FIA_ACC_ / rows;
-    const int n = values->elements;
+    const int vectors = FIA_ACC_ / rows > 8 ? 8 : FIA_ACC_ / rows, n = values->elements;
     const char *const *row = values->n <= next->n ? next->row : NULL;
+    /* Memory is faster in order; with narrower passes at the end of rows, or within a line, rows go side by side. */
+    const char *block = row && n % (vectors * FIA_LANES) == 0 && vectors * FIA_LANES * from->bytes >= FIA_LINE_ &&
+                                fia_rows_adjoin_(row, values->n, (ptrdiff_t)n * from->bytes)
+                            ? row[0]
+                            : NULL;
     int i = 0;
     for (; i + vectors * FIA_LANES <= n; i += vectors * FIA_LANES)
-        fia_stream_add_(from, vectors, rows, o, o_stride, weights, values, row, next->level, i);
+        fia_stream_add_(from, vectors, rows, o, o_stride, weights, values, row, block, next->level, i);
     for (; i + FIA_LANES <= n; i += FIA_LANES)
-        fia_stream_add_(from, 1, rows, o, o_stride, weights, values, row, next->level, i);
+        fia_stream_add_(from, 1, rows, o, o_stride, weights, values, row, NULL, next->level, i);
     if (i < n) fia_stream_add_tail_(from, rows, o, o_stride, weights, values, i, n - i);
 }
 
@@ -2724,7 +2729,7 @@ FIA_INLINE_ int fia_softmax_vector_(float *state_m, float *state_l, const int n,
         a = fia_vf_exp2_(fia_vf_sub_(old, fia_vf_max_(fia_vf_set1_(FIA_KEPT_MIN_), m)));
         a = fia_vf_select_(fia_vf_eq_(old, m), fia_vf_set1_(1.0f), a);
         fia_vf_store_(state_m, m);
-        grew = fia_vm_any_(fia_vf_lt_(old, m)) | !fia_vm_all_(fia_vf_eq_(a, a));
+        grew = fia_vm_any_(fia_vf_lt_(old, m));
     }
     fia_vf_store_(alpha, a);
     top = fia_vf_max_(fia_vf_set1_(FIA_KEPT_MIN_), m);
@@ -4915,26 +4920,22 @@ static void fia_stream_dots_of_(const fia_worker_ *w, const fia_gather_ *g, int 
     for (i = 0; i < n; ++i) scores[i] += rope[i];
 }
 
-/* Logits of a piece -> kept[key], a bit for each row that keeps the key. Returns 0 where all rows keep all keys, 2 where
- * a row drops a key that another keeps, else 1. */
+/* Logits of a piece -> kept[key], a bit for each row that keeps the key. Returns 0 where all rows keep all keys. */
 static int fia_stream_kept_(const float *logits, int n, int padded, int rows, unsigned char *kept) {
     const fia_vf_ none = fia_vf_set1_(-FIA_INF_);
-    const unsigned char all = (unsigned char)((1 << rows) - 1);
-    int i, j, r, result = 1, some = n * padded % FIA_LANES;
-    for (i = 0; !some && i < n * padded; i += FIA_LANES) some = fia_vm_any_(fia_vf_eq_(fia_vf_load_(logits + i), none));
-    if (!some) return 0;
-    for (j = 0; j < n; ++j) {
+    int i, j, r, drops = n * padded % FIA_LANES != 0; /* no whole vectors: look at each */
+    for (i = 0; !drops && i < n * padded; i += FIA_LANES)
+        drops = fia_vm_any_(fia_vf_eq_(fia_vf_load_(logits + i), none));
+    if (!drops) return 0;
+    for (j = 0; j < n; ++j)
         for (r = 0, kept[j] = 0; r < rows; ++r)
             if (logits[j * padded + r] != -FIA_INF_) kept[j] = (unsigned char)(kept[j] | 1 << r);
-        if (kept[j] != 0 && kept[j] != all) result = 2;
-    }
-    return result;
+    return 1;
 }
 
 /* One row block against one piece of keys: scores, modifiers, online softmax, values. Scores stand at the keys' slots
  * of the piece's grid, and the softmax moves on by FIA_STREAM_STEP_ slots however long the piece is: the same keys meet
- * in its sums wherever bounds cut a piece, and however far apart rows lie. Where rows keep different keys, values are
- * added by such steps, too: whether rows are added apart depends on all keys that are added at once. */
+ * in its sums wherever bounds cut a piece, and however far apart rows lie. */
 static void fia_stream_piece_(const fia_worker_ *w, const fia_gather_ *g, int k, const fia_prefetch *next_k,
                               const fia_prefetch *next_v) {
     const fia_row_block_ *rb = w->blocks + k;
@@ -4958,12 +4959,12 @@ static void fia_stream_piece_(const fia_worker_ *w, const fia_gather_ *g, int k,
     values = fia_stream_rows_(w, g, FIA_OF_VALUE, w->plan->stream_v, &room);
     for (slot = 0; slot < keys; slot += FIA_STREAM_STEP_) {
         const int grew = fia_softmax_piece_(&sb->state, padded, piece + slot * padded, alpha, factor, floor);
-        if (!grew && drops < 2) continue;
+        if (!grew) continue;
         done = (int)fia_max_(0, fia_min_(slot - g->slot, n)); /* keys whose weights are of the old maximum */
         if (done > added)
             fia_stream_add_values_(w, g, k, padded, scores, drops ? kept : NULL, *values, added, done - added, *next_v);
         added = (int)fia_max_(added, done);
-        if (grew) fia_stream_rescale_(w, k, alpha);
+        fia_stream_rescale_(w, k, alpha);
     }
     if (n > added)
         fia_stream_add_values_(w, g, k, padded, scores, drops ? kept : NULL, *values, added, n - added, *next_v);

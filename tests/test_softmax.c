@@ -141,11 +141,81 @@ static void dropped_keys_leave_no_sign_behind(void **state) {
         }
 }
 
+static void in_turn(void *pool, int n, fia_task task, void *data) {
+    int i;
+    (void)pool;
+    for (i = 0; i < n; ++i) task(data, i);
+}
+
+enum { ROWS = 384 };
+
+/* Causal rows 0.. on keys 0..ROWS; values sum to -0 in row 0, or in all rows up to `zeros`. */
+static void run_on_workers(int family, int zeros, int nan_key, int n, float *out) {
+    static float q[ROWS], k[ROWS + 1], v[ROWS + 1];
+    const int64_t offset = 1;
+    fia_workers workers = {0, in_turn, NULL};
+    fia_problem p;
+    fia_plan plan;
+    fia_io io;
+    fia_job job;
+    int i;
+    for (i = 0; i < ROWS; ++i) q[i] = 1.0f;
+    for (i = 0; i <= ROWS; ++i) {
+        k[i] = i == 0 ? 0.0f : i <= zeros ? -2.0f : -200.0f;
+        v[i] = i == 0 ? 0.0f : i <= zeros ? -1.4e-45f : 1.0f;
+    }
+    v[nan_key] = NAN;
+    fia_problem_init(&p);
+    fia_io_init(&io);
+    p.max_q_len = ROWS;
+    p.max_kv_len = ROWS + 1;
+    p.dim = p.value_dim = 1;
+    p.scale = 1;
+    p.causal = 1;
+    p.pin_family = family;
+    p.query.row_bytes = p.out.row_bytes = p.key.row_bytes = p.value.row_bytes = sizeof(float);
+    io.q_offset.data = &offset;
+    io.q_offset.dtype = FIA_I64;
+    io.query = q;
+    io.key = k;
+    io.value = v;
+    io.out = out;
+    assert_int_equal(fia_plan_make(NULL, &p, n, &plan, NULL), FIA_OK);
+    workers.n = n;
+    job.plan = &plan;
+    job.io = &io;
+    job.workspace_bytes = plan.workspace_bytes;
+    job.workspace = malloc(job.workspace_bytes);
+    assert_non_null(job.workspace);
+    assert_int_equal(fia_run(&job, &workers, NULL), FIA_OK);
+    free(job.workspace);
+    fia_plan_release(&plan);
+}
+
+/* Whether keys of weight 0 are added depends on a NaN that is near; how near depends on where workers cut. */
+static void a_nan_of_other_rows_leaves_no_sign_behind(void **state) {
+    static const struct {
+        int family, zeros, nan_key;
+    } at[] = {{FIA_FAMILY_TILE, 1, 200}, {FIA_FAMILY_TILE, 1, 255}, {FIA_FAMILY_STREAM, 116, 121}};
+    static float one[ROWS], more[ROWS];
+    size_t i;
+    int n;
+    (void)state;
+    for (i = 0; i < sizeof at / sizeof at[0]; ++i) {
+        run_on_workers(at[i].family, at[i].zeros, at[i].nan_key, 1, one);
+        for (n = 2; n <= 8; ++n) {
+            run_on_workers(at[i].family, at[i].zeros, at[i].nan_key, n, more);
+            assert_memory_equal(one, more, sizeof one);
+        }
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_nan_beside_scores_of_minus_infinity_stays),
         cmocka_unit_test(large_scores_give_no_large_weights),
         cmocka_unit_test(dropped_keys_leave_no_sign_behind),
+        cmocka_unit_test(a_nan_of_other_rows_leaves_no_sign_behind),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
