@@ -31,7 +31,7 @@
  *   1 ulp (1.5 without FMA); LSE is the natural log. Error of an f32 output row, |out - exact| / |exact|: rms below
  *   2e-6 on normal data. f16 and bf16 outputs are rounded once, to nearest even. Overflow as in f32: logits in base 2,
  *   and weights of up to 16 times V or V's scales. NaN and infinities that a row keeps follow IEEE; a NaN result is
- *   always the positive quiet NaN.
+ *   always the positive quiet NaN, and a sum of values that is 0 is +0.
  * Cost: a decode step reads K and V rows inside the bounds once per KV head, in place: Hkv * Skv * (D + Dr + Dv)
  *   elements. Prefill widens them once per few hundred query rows. Every kept (query head, row, key) takes
  *   2 (D + Dr + Dv) flops.
