@@ -2495,8 +2495,8 @@ static int fia_block_dropped_(const fia_row_block_ *rb, int64_t first_key, const
 #define FIA_ACC_ 8
 #endif
 
-/* Keys that one or two query rows are multiplied with side by side. Sixteen keys at once, which 16 lanes have the
- * registers for, take a tenth longer from memory than two after two; fewer lanes show no difference. */
+/* Keys that one or two query rows are multiplied with side by side. 16 lanes have the registers for sixteen (or eight);
+ * with one row these take a tenth longer from memory than two after two. Fewer lanes show no difference. */
 #if FIA_LANES == 16
 #define FIA_SIDE_BY_SIDE_ 2
 #else
@@ -4920,7 +4920,7 @@ static void fia_stream_dots_of_(const fia_worker_ *w, const fia_gather_ *g, int 
     for (i = 0; i < n; ++i) scores[i] += rope[i];
 }
 
-/* Logits of a piece -> kept[key], a bit for each row that keeps the key. Returns 0 where all rows keep all keys. */
+/* Logits of a piece -> kept[key], a bit for each row that keeps the key. Returns 0 only where all rows keep all keys. */
 static int fia_stream_kept_(const float *logits, int n, int padded, int rows, unsigned char *kept) {
     const fia_vf_ none = fia_vf_set1_(-FIA_INF_);
     int i, j, r, drops = n * padded % FIA_LANES != 0; /* no whole vectors: look at each */

@@ -258,7 +258,7 @@ static void nan_in_a_scale_reaches_the_rows_that_keep_its_key(void **state) {
                 else value_scale[3] = what ? INFINITY : NAN;
                 drop[3] = (unsigned char)dropped;
                 p.pin_family = family;
-                assert_int_equal(plan_and_run(&context, &p, &io, &report), FIA_OK);
+                assert_int_equal(plan_and_run(&context, &p, &io, NULL, &report), FIA_OK);
                 for (i = 0; i < D; ++i) assert_true(dropped ? out[i] == 0.5f : isnan(out[i]) != 0);
             }
 }
@@ -333,7 +333,7 @@ static void int8_output_of_a_row_that_keeps_nothing_is_0(void **state) {
     io.out_scale = &mul;
     io.out_offset = &add;
     memset(out, 99, sizeof(out));
-    assert_int_equal(plan_and_run(&context, &p, &io, &report), FIA_OK);
+    assert_int_equal(plan_and_run(&context, &p, &io, NULL, &report), FIA_OK);
     for (i = 0; i < D; ++i) assert_int_equal(out[i], 0);
     assert_int_equal(out[D], 32); /* 0.25 * 100 + 7: row 1 sees key 0 alone */
     row = 7;

@@ -259,7 +259,7 @@ static inline double ext_worst_row(const fia_context *context, const fia_problem
     int64_t b, r;
     int32_t h, i;
     assert_non_null(want);
-    if (plan_and_run(context, p, io, &report) != FIA_OK) fail_msg("%s", report.text);
+    if (plan_and_run(context, p, io, NULL, &report) != FIA_OK) fail_msg("%s", report.text);
     oracle_work_init(&work);
     for (b = 0; b < io->n_sequences; ++b) {
         oracle_sequence s;

@@ -179,7 +179,7 @@ static void an_empty_list_gives_0(void **state) {
     int h, i;
     (void)state;
     small_make(&c);
-    assert_int_equal(plan_and_run(&context, &c.p, &c.io, &report), FIA_OK);
+    assert_int_equal(plan_and_run(&context, &c.p, &c.io, NULL, &report), FIA_OK);
     for (h = 2; h < HEADS; ++h)
         for (i = 0; i < DIM; ++i) assert_true(c.out[(h * TOKENS + 1) * DIM + i] == 0.0f);
 }
@@ -217,7 +217,7 @@ static void pages_outside_the_bounds_are_not_followed(void **state) {
     small_check(&c);
     c.p.window_left = FIA_UNBOUNDED;
     memset(c.out, 0x5a, sizeof(c.out));
-    assert_int_equal(plan_and_run(&context, &c.p, &c.io, &report), FIA_ERR_ARGUMENT);
+    assert_int_equal(plan_and_run(&context, &c.p, &c.io, NULL, &report), FIA_ERR_ARGUMENT);
     assert_non_null(strstr(report.text, "page -1"));
     for (i = 0; i < (int)sizeof(c.out); ++i) assert_int_equal(((unsigned char *)c.out)[i], 0x5a);
 }
@@ -228,7 +228,7 @@ static void a_position_below_minus_1_is_refused(void **state) {
     (void)state;
     small_make(&c);
     c.list[1][1][3] = -2;
-    assert_int_equal(plan_and_run(&context, &c.p, &c.io, &report), FIA_ERR_ARGUMENT);
+    assert_int_equal(plan_and_run(&context, &c.p, &c.io, NULL, &report), FIA_ERR_ARGUMENT);
     assert_non_null(strstr(report.text, "-2"));
 }
 

@@ -228,7 +228,7 @@ static float *small_bits(small_call *c) {
     fia_report report;
     float *copy = (float *)malloc(HEADS * ROWS * DIM * sizeof(float));
     assert_non_null(copy);
-    if (plan_and_run(&context, &c->p, &c->io, &report) != FIA_OK) fail_msg("%s", report.text);
+    if (plan_and_run(&context, &c->p, &c->io, NULL, &report) != FIA_OK) fail_msg("%s", report.text);
     memcpy(copy, c->out, HEADS * ROWS * DIM * sizeof(float));
     return copy;
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  *
- * Plans a call and runs it once, serially, in a workspace that is dirty.
+ * Plans a call and runs it once in a workspace that is dirty; workers: NULL for a serial run.
  */
 #ifndef FIA_TEST_PLAN_AND_RUN_H
 #define FIA_TEST_PLAN_AND_RUN_H
@@ -17,10 +17,10 @@
 #include "fia.h"
 
 static inline fia_status plan_and_run(const fia_context *context, const fia_problem *p, const fia_io *io,
-                                      fia_report *report) {
+                                      const fia_workers *workers, fia_report *report) {
     fia_plan plan;
     fia_job job;
-    fia_status status = fia_plan_make(context, p, 1, &plan, report);
+    fia_status status = fia_plan_make(context, p, workers ? workers->n : 1, &plan, report);
     if (status != FIA_OK) return status;
     job.plan = &plan;
     job.io = io;
@@ -28,7 +28,7 @@ static inline fia_status plan_and_run(const fia_context *context, const fia_prob
     job.workspace = malloc(plan.workspace_bytes + 1);
     assert_non_null(job.workspace);
     memset(job.workspace, 0xff, plan.workspace_bytes);
-    status = fia_run(&job, NULL, report);
+    status = fia_run(&job, workers, report);
     free(job.workspace);
     fia_plan_release(&plan);
     return status;

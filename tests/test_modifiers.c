@@ -106,7 +106,7 @@ static void modified_run(modified *m) {
     io.value = m->value;
     io.out = m->out;
     io.lse = m->lse[0];
-    assert_int_equal(plan_and_run(NULL, &p, &io, NULL), FIA_OK);
+    assert_int_equal(plan_and_run(NULL, &p, &io, NULL, NULL), FIA_OK);
 }
 
 /* One row in double; distances are rounded to float, as documented. Returns the LSE. */

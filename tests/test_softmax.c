@@ -69,7 +69,7 @@ static void scored_run(scored *s, size_t pitch) {
     if (s->drops) io.drop_mask = s->drop;
     io.out = s->out;
     io.lse = s->lse;
-    assert_int_equal(plan_and_run(NULL, &p, &io, NULL), FIA_OK);
+    assert_int_equal(plan_and_run(NULL, &p, &io, NULL, NULL), FIA_OK);
 }
 
 /* Kept scores of -inf leave no weight; a NaN beside them is still a NaN, in the LSE too, wherever it stands. */
@@ -153,11 +153,9 @@ enum { ROWS = 384 };
 static void run_on_workers(int family, int zeros, int nan_key, int n, float *out) {
     static float q[ROWS], k[ROWS + 1], v[ROWS + 1];
     const int64_t offset = 1;
-    fia_workers workers = {0, in_turn, NULL};
+    const fia_workers workers = {n, in_turn, NULL};
     fia_problem p;
-    fia_plan plan;
     fia_io io;
-    fia_job job;
     int i;
     for (i = 0; i < ROWS; ++i) q[i] = 1.0f;
     for (i = 0; i <= ROWS; ++i) {
@@ -180,16 +178,7 @@ static void run_on_workers(int family, int zeros, int nan_key, int n, float *out
     io.key = k;
     io.value = v;
     io.out = out;
-    assert_int_equal(fia_plan_make(NULL, &p, n, &plan, NULL), FIA_OK);
-    workers.n = n;
-    job.plan = &plan;
-    job.io = &io;
-    job.workspace_bytes = plan.workspace_bytes;
-    job.workspace = malloc(job.workspace_bytes);
-    assert_non_null(job.workspace);
-    assert_int_equal(fia_run(&job, &workers, NULL), FIA_OK);
-    free(job.workspace);
-    fia_plan_release(&plan);
+    assert_int_equal(plan_and_run(NULL, &p, &io, &workers, NULL), FIA_OK);
 }
 
 /* Whether keys of weight 0 are added depends on a NaN that is near; how near depends on where workers cut. */
