@@ -96,11 +96,19 @@ static inline void fuzz_poke(fuzz_bytes *f, void *at, size_t bytes) {
     else memcpy((char *)at + place, &word, 4);
 }
 
+static inline fia_dtype fuzz_float(fuzz_bytes *f) {
+    static const fia_dtype types[] = {FIA_F32, FIA_F16, FIA_BF16};
+    return types[fuzz_between(f, 0, 2)];
+}
+
+static inline int64_t fuzz_size(fia_dtype dtype) { return (int64_t)fia_dtype_bytes(dtype); }
+
 /* ---- memory ---- */
 
 /* Everything that one input allocated. too_large: some buffer would be; the input is given up. */
 typedef struct fuzz_memory {
     void *block[FUZZ_BLOCKS];
+    size_t bytes[FUZZ_BLOCKS];
     int n, too_large;
     uint32_t state; /* of the numbers that buffers are filled with */
 } fuzz_memory;
@@ -120,6 +128,7 @@ static inline void *fuzz_room(fuzz_memory *m, double bytes) {
     at = malloc((size_t)bytes);
     FUZZ_CHECK(at, "out of memory");
     fuzz_fill(m, at, (size_t)bytes);
+    m->bytes[m->n] = (size_t)bytes;
     m->block[m->n++] = at;
     return at;
 }
@@ -170,9 +179,9 @@ typedef struct fuzz_output {
 } fuzz_output;
 
 /* Fills the newest block with canaries. */
-static inline fuzz_output fuzz_output_of(const fuzz_memory *m, size_t bytes) {
-    fuzz_output out = {m->block[m->n - 1], bytes};
-    memset(out.low, FUZZ_CANARY, bytes);
+static inline fuzz_output fuzz_output_of(const fuzz_memory *m) {
+    fuzz_output out = {m->block[m->n - 1], m->bytes[m->n - 1]};
+    memset(out.low, FUZZ_CANARY, out.bytes);
     return out;
 }
 

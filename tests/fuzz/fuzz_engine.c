@@ -2,8 +2,12 @@
  *
  * The engine door: a small call of any form with up to three words of its problem overwritten, and lengths, offsets,
  * page ids and strides that may be wrong. Where the plan is taken the call runs on buffers of exactly the size that
- * strides and extents say, twice, by different workers: the bits are the same, or nothing is written.
+ * strides and extents say, twice: by fia_run alone, then by several workers in any form of a run. The bits are the
+ * same, or nothing is written.
  */
+#define _XOPEN_SOURCE 600 /* barriers */
+#include <pthread.h>
+
 #include "fuzz.h"
 
 typedef struct engine {
@@ -19,21 +23,14 @@ typedef struct engine {
     int workers;
 } engine;
 
-static int64_t element_bytes(fia_dtype dtype) { return (int64_t)fia_dtype_bytes(dtype); }
-
-static fia_dtype draw_float(fuzz_bytes *f) {
-    static const fia_dtype types[] = {FIA_F32, FIA_F16, FIA_BF16};
-    return types[fuzz_between(f, 0, 2)];
-}
-
 /* ---- the problem ---- */
 
 /* Strides of (outer, heads, rows): heads outside of rows or inside, with gaps, reversed, or broadcast. */
 static void draw_view(fuzz_bytes *f, fia_view *v, int64_t heads, int64_t rows, int32_t elements, int is_input) {
     const int head_major = (int)fuzz_between(f, 0, 1);
     int64_t row;
-    v->dtype = draw_float(f);
-    row = elements * element_bytes(v->dtype) + (fuzz_chance(f, 4) ? element_bytes(v->dtype) : 0);
+    v->dtype = fuzz_float(f);
+    row = elements * fuzz_size(v->dtype) + (fuzz_chance(f, 4) ? fuzz_size(v->dtype) : 0);
     v->head_bytes = (ptrdiff_t)(head_major ? rows * row : row);
     v->row_bytes = (ptrdiff_t)(head_major ? row : heads * row);
     v->sequence_bytes = (ptrdiff_t)(heads * rows * row);
@@ -44,7 +41,7 @@ static void draw_view(fuzz_bytes *f, fia_view *v, int64_t heads, int64_t rows, i
 
 static void draw_pieces(fuzz_bytes *f, fia_view *v, int64_t heads, int64_t rows, int32_t elements) {
     const int32_t piece = (int32_t)fuzz_between(f, 1, 16);
-    const int64_t bytes = piece * element_bytes(v->dtype), pieces = (elements + piece - 1) / piece;
+    const int64_t bytes = piece * fuzz_size(v->dtype), pieces = (elements + piece - 1) / piece;
     if (!fuzz_chance(f, 3)) return;
     v->piece_elements = piece;
     v->row_bytes = (ptrdiff_t)bytes;
@@ -98,8 +95,8 @@ static void draw_views(fuzz_bytes *f, fia_problem *p) {
 static void draw_mask(fuzz_bytes *f, fia_mask_view *v, const fia_problem *p, int drop) {
     int64_t bytes;
     if (!fuzz_chance(f, 4)) return;
-    v->dtype = drop ? FIA_BOOL : draw_float(f);
-    bytes = element_bytes(v->dtype);
+    v->dtype = drop ? FIA_BOOL : fuzz_float(f);
+    bytes = fuzz_size(v->dtype);
     v->rows = p->max_q_len + fuzz_between(f, 0, 2) - 1;
     v->keys = p->max_kv_len + fuzz_between(f, 0, 2) - (v->rows > p->max_q_len);
     v->row_bytes = (ptrdiff_t)(fuzz_chance(f, 4) ? 0 : v->keys * bytes);
@@ -111,9 +108,9 @@ static void draw_mask(fuzz_bytes *f, fia_mask_view *v, const fia_problem *p, int
 static void draw_scale(fuzz_bytes *f, fia_scale_view *v, int64_t heads, int64_t tokens, int64_t channels, int places) {
     int64_t bytes;
     if (!fuzz_chance(f, 6)) return;
-    v->dtype = draw_float(f);
+    v->dtype = fuzz_float(f);
     v->place = (int32_t)fuzz_between(f, 0, places) * (places == 1 ? FIA_PLACE_LOCAL : 1);
-    bytes = element_bytes(v->dtype);
+    bytes = fuzz_size(v->dtype);
     if (tokens && fuzz_chance(f, 2)) v->token_bytes = (ptrdiff_t)bytes;
     else if (channels && fuzz_chance(f, 2)) v->channel_bytes = (ptrdiff_t)bytes;
     bytes *= v->token_bytes ? tokens : v->channel_bytes ? channels : 1;
@@ -150,9 +147,9 @@ static void draw_modifiers(fuzz_bytes *f, fia_problem *p) {
     draw_mask(f, &p->bias, p, 0);
     draw_mask(f, &p->additive_mask, p, 0);
     draw_mask(f, &p->drop_mask, p, 1);
-    if (p->additive_mask.dtype && fuzz_chance(f, 2)) p->mask_factor = draw_float(f);
-    if (fuzz_chance(f, 4)) p->alibi_slopes = draw_float(f);
-    if (fuzz_chance(f, 4)) p->sinks = draw_float(f);
+    if (p->additive_mask.dtype && fuzz_chance(f, 2)) p->mask_factor = fuzz_float(f);
+    if (fuzz_chance(f, 4)) p->alibi_slopes = fuzz_float(f);
+    if (fuzz_chance(f, 4)) p->sinks = fuzz_float(f);
     draw_scales(f, p);
 }
 
@@ -169,7 +166,7 @@ static void draw_problem(fuzz_bytes *f, fia_problem *p) {
 
 /* Rows of a view; pieces are an axis of their own, of which the last may be shorter. */
 static void *view_buffer(engine *e, const fia_view *v, int64_t outer, int64_t heads, int64_t rows, int32_t elements) {
-    const int64_t bytes = element_bytes(v->dtype), piece = v->piece_elements ? v->piece_elements : elements;
+    const int64_t bytes = fuzz_size(v->dtype), piece = v->piece_elements ? v->piece_elements : elements;
     const int64_t pieces = piece ? (elements + piece - 1) / piece : 0, tail = elements - (pieces - 1) * piece;
     const int shorter = pieces == 1 || v->piece_bytes >= piece * bytes;
     const fuzz_axis axis[4] = {
@@ -180,7 +177,7 @@ static void *view_buffer(engine *e, const fia_view *v, int64_t outer, int64_t he
 static const void *mask_buffer(engine *e, const fia_mask_view *v) {
     const fuzz_axis axis[3] = {
         {e->n, v->sequence_bytes}, {e->problem.n_q_heads, v->head_bytes}, {v->row_bytes ? v->rows : 1, v->row_bytes}};
-    return v->dtype ? fuzz_buffer(&e->memory, axis, 3, (double)v->keys * (double)element_bytes(v->dtype)) : NULL;
+    return v->dtype ? fuzz_buffer(&e->memory, axis, 3, (double)v->keys * (double)fuzz_size(v->dtype)) : NULL;
 }
 
 /* keys: of keys or values, else of query rows. */
@@ -201,11 +198,11 @@ static const void *scale_buffer(engine *e, const fia_scale_view *v, int64_t head
     axis[2].count = pages ? p->page_size : tokens;
     for (i = 0; i < 4; ++i)
         if (!axis[i].bytes) axis[i].count = 1; /* one value for all, also where there are none */
-    return v->dtype ? fuzz_buffer(&e->memory, axis, 4, (double)element_bytes(v->dtype)) : NULL;
+    return v->dtype ? fuzz_buffer(&e->memory, axis, 4, (double)fuzz_size(v->dtype)) : NULL;
 }
 
 static const void *head_buffer(engine *e, fia_dtype dtype) {
-    return dtype ? fuzz_room(&e->memory, (double)e->problem.n_q_heads * (double)element_bytes(dtype)) : NULL;
+    return dtype ? fuzz_room(&e->memory, (double)e->problem.n_q_heads * (double)fuzz_size(dtype)) : NULL;
 }
 
 static void make_modifier_buffers(engine *e) {
@@ -246,11 +243,11 @@ static void make_ints(engine *e, fia_ints *x, int64_t count, int may_broadcast) 
     fuzz_axis axis;
     x->dtype = fuzz_chance(f, 2) ? FIA_I32 : FIA_I64;
     x->broadcast = may_broadcast && fuzz_chance(f, 4);
-    x->stride_bytes = (ptrdiff_t)(element_bytes(x->dtype) * (fuzz_chance(f, 4) ? fuzz_between(f, -2, 3) : 1));
-    if (!x->stride_bytes) x->stride_bytes = (ptrdiff_t)element_bytes(x->dtype);
+    x->stride_bytes = (ptrdiff_t)(fuzz_size(x->dtype) * (fuzz_chance(f, 4) ? fuzz_between(f, -2, 3) : 1));
+    if (!x->stride_bytes) x->stride_bytes = (ptrdiff_t)fuzz_size(x->dtype);
     axis.count = x->broadcast ? 1 : count;
     axis.bytes = x->stride_bytes;
-    x->data = fuzz_buffer(&e->memory, &axis, 1, (double)element_bytes(x->dtype));
+    x->data = fuzz_buffer(&e->memory, &axis, 1, (double)fuzz_size(x->dtype));
 }
 
 static void make_lengths(engine *e, fia_ints *x, int form, int64_t longest) {
@@ -266,7 +263,7 @@ static void make_lengths(engine *e, fia_ints *x, int form, int64_t longest) {
         sum = form == FIA_LENGTHS_EACH ? length : (int64_t)((uint64_t)sum + (uint64_t)length);
         put_int(x, i + starts, sum);
     }
-    if (x->stride_bytes == element_bytes(x->dtype) && fuzz_chance(f, 2)) x->stride_bytes = 0;
+    if (x->stride_bytes == fuzz_size(x->dtype) && fuzz_chance(f, 2)) x->stride_bytes = 0;
 }
 
 static void make_offsets(engine *e, fia_ints *x) {
@@ -290,7 +287,7 @@ static const void *make_list(engine *e, const fia_view *view, int32_t elements, 
         if (own) {
             const int64_t stride = strides->broadcast ? 7 : fuzz_between(&e->in, 0, 4) * elements;
             put_int(strides, i, stride);
-            v.head_bytes = (ptrdiff_t)(stride * element_bytes(v.dtype));
+            v.head_bytes = (ptrdiff_t)(stride * fuzz_size(v.dtype));
         }
         e->list[part][i] = view_buffer(e, &v, 1, e->problem.n_kv_heads, rows[i], elements);
         if (fuzz_chance(&e->in, 32)) e->list[part][i] = NULL;
@@ -340,17 +337,6 @@ static void make_keys(engine *e) {
 
 /* ---- queries and outputs ---- */
 
-static size_t newest_bytes(const fia_view *v, int64_t outer, int64_t heads, int64_t rows, int64_t row) {
-    const int64_t count[3] = {outer, heads, rows}, stride[3] = {v->sequence_bytes, v->head_bytes, v->row_bytes};
-    int64_t bytes = row;
-    int i;
-    for (i = 0; i < 3; ++i) {
-        if (count[i] < 1) return 0;
-        if (count[i] > 1) bytes += (stride[i] < 0 ? -stride[i] : stride[i]) * (count[i] - 1);
-    }
-    return (size_t)bytes;
-}
-
 static void make_rows(engine *e) {
     const fia_problem *p = &e->problem;
     const int64_t outer = p->q_packed ? 1 : e->n, rows = p->q_packed ? p->total_q : p->max_q_len, heads = p->n_q_heads;
@@ -363,12 +349,11 @@ static void make_rows(engine *e) {
     if (p->rope_dim) e->io.query_rope = view_buffer(e, &p->query_rope, outer, heads, rows, p->rope_dim);
     e->io.out = view_buffer(e, &p->out, outer, heads, rows, p->value_dim);
     if (e->memory.too_large) return;
-    e->out = fuzz_output_of(&e->memory,
-                            newest_bytes(&p->out, outer, heads, rows, p->value_dim * element_bytes(p->out.dtype)));
+    e->out = fuzz_output_of(&e->memory);
     if (!p->want_lse) return;
     e->io.lse = (float *)view_buffer(e, &lse, outer, heads, rows, 1);
     if (e->memory.too_large) return;
-    e->lse = fuzz_output_of(&e->memory, newest_bytes(&lse, outer, heads, rows, 4));
+    e->lse = fuzz_output_of(&e->memory);
 }
 
 /* One wrong thing in an io whose buffers stand. */
@@ -393,7 +378,66 @@ static void last_first(void *pool, int n, fia_task task, void *task_data) {
     while (n--) task(task_data, n);
 }
 
-static fia_status run(engine *e, int workers, fia_report *report) {
+/* Items of each phase in stretches from the last to the first, by any worker. */
+static fia_status run_phases(engine *e, const fia_job *job, fia_report *report) {
+    const fia_status verdict = fia_phase_run(job, FIA_PHASE_CHECK, 0, 1, 0);
+    int phase;
+    for (phase = FIA_PHASE_ATTEND; phase < FIA_PHASES; ++phase) {
+        int64_t end = fia_phase_items(job, phase), begin;
+        FUZZ_CHECK(verdict == FIA_OK || end == 0, "items after a refusal");
+        FUZZ_CHECK(fia_phase_run(job, phase, 0, end + 1, 0) != FIA_OK, "an item that does not exist");
+        for (; end > 0; end = begin) {
+            const int worker = (int)fuzz_between(&e->in, 0, e->plan.max_workers - 1);
+            begin = fuzz_between(&e->in, 0, end - 1);
+            FUZZ_CHECK(fia_phase_run(job, phase, begin, end, worker) == FIA_OK, "items that exist");
+        }
+    }
+    FUZZ_CHECK(fia_job_report(job, report) == verdict, report->text);
+    return verdict;
+}
+
+typedef struct thread_run {
+    const fia_job *job;
+    pthread_barrier_t *barrier;
+    int ith, nth;
+    fia_status status;
+    fia_report report;
+} thread_run;
+
+static void wait_for_all(void *barrier) { pthread_barrier_wait((pthread_barrier_t *)barrier); }
+
+static void *run_thread(void *arg) {
+    thread_run *t = (thread_run *)arg;
+    t->status = fia_run_ith(t->job, t->ith, t->nth, wait_for_all, t->barrier, &t->report);
+    return NULL;
+}
+
+static fia_status run_threads(const fia_job *job, int nth, fia_report *report) {
+    enum { MOST = 8 };
+    pthread_barrier_t barrier;
+    pthread_t id[MOST];
+    thread_run t[MOST];
+    int i;
+    FUZZ_CHECK(nth <= MOST && !pthread_barrier_init(&barrier, NULL, (unsigned)nth), "threads");
+    for (i = 0; i < nth; ++i) {
+        t[i].job = job;
+        t[i].barrier = &barrier;
+        t[i].ith = i;
+        t[i].nth = nth;
+        FUZZ_CHECK(!pthread_create(&id[i], NULL, run_thread, &t[i]), "threads");
+    }
+    for (i = 0; i < nth; ++i) {
+        pthread_join(id[i], NULL);
+        FUZZ_CHECK(t[i].status == t[0].status && !strcmp(t[i].report.text, t[0].report.text), t[i].report.text);
+    }
+    pthread_barrier_destroy(&barrier);
+    *report = t[0].report;
+    return t[0].status;
+}
+
+enum { BY_RUN, BY_PHASES, BY_THREADS, FORMS };
+
+static fia_status run(engine *e, int form, int workers, fia_report *report) {
     const fia_workers team = {workers, last_first, NULL};
     fia_job job;
     fia_status status;
@@ -402,29 +446,41 @@ static fia_status run(engine *e, int workers, fia_report *report) {
     job.workspace_bytes = e->plan.workspace_bytes;
     job.workspace = fuzz_room(&e->memory, (double)job.workspace_bytes);
     if (!job.workspace) return FIA_ERR_ARGUMENT;
-    status = fia_run(&job, &team, report);
+    if (form == BY_PHASES) status = run_phases(e, &job, report);
+    else if (form == BY_THREADS && workers <= 8) status = run_threads(&job, workers, report);
+    else status = fia_run(&job, &team, report);
     fuzz_check_report(status, report);
     return status;
 }
 
+static void *copy_of(engine *e, const fuzz_output *output) {
+    void *copy = fuzz_room(&e->memory, (double)output->bytes);
+    if (copy && output->bytes) memcpy(copy, output->low, output->bytes);
+    return copy;
+}
+
 static void run_twice(engine *e) {
+    const int form = (int)fuzz_between(&e->in, 0, FORMS - 1);
     fia_report report;
-    unsigned char *first;
-    fia_status status = run(e, 1, &report);
+    void *out, *lse;
+    fia_status status = run(e, BY_RUN, 1, &report);
     if (e->memory.too_large) return;
     if (status != FIA_OK) {
+        FUZZ_CHECK(run(e, form, e->plan.max_workers, &report) == status || e->memory.too_large, report.text);
         fuzz_check_untouched(e->out.low, e->out.bytes, report.text);
         if (e->lse.low) fuzz_check_untouched(e->lse.low, e->lse.bytes, report.text);
         return;
     }
-    first = (unsigned char *)fuzz_room(&e->memory, (double)e->out.bytes);
-    if (!first) return;
-    memcpy(first, e->out.low, e->out.bytes);
+    out = copy_of(e, &e->out);
+    lse = copy_of(e, &e->lse);
+    if (e->memory.too_large) return;
     memset(e->out.low, FUZZ_CANARY, e->out.bytes);
-    status = run(e, e->plan.max_workers, &report);
+    if (e->lse.low) memset(e->lse.low, FUZZ_CANARY, e->lse.bytes);
+    status = run(e, form, e->plan.max_workers, &report);
     if (e->memory.too_large) return;
     FUZZ_CHECK(status == FIA_OK, report.text);
-    FUZZ_CHECK(!memcmp(first, e->out.low, e->out.bytes), "other bits with other workers");
+    FUZZ_CHECK(!memcmp(out, e->out.low, e->out.bytes), "other bits with other workers");
+    FUZZ_CHECK(!e->lse.low || !memcmp(lse, e->lse.low, e->lse.bytes), "another lse with other workers");
 }
 
 static int is_small(const fia_problem *p) {
