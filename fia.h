@@ -336,6 +336,7 @@ typedef struct fia_plan {
     const struct fia_codec *codec_q, *codec_q_rope, *codec_k, *codec_k_rope, *codec_v, *codec_out;
     const struct fia_keys *keys;
     int32_t piece_keys;               /**< of the stream family */
+    int32_t stream_rows;              /**< most query rows per KV head of a sequence of the stream family */
     int64_t chunk_base;               /**< keys */
     int64_t pool_blocks, pool_chunks; /**< partials of row blocks that a run may cut between chunks */
     uint64_t digest;                  /**< operator doors: of the arguments' shapes, dtypes and strides */
@@ -538,6 +539,8 @@ typedef struct fia_tile {
     int32_t takes_scales; /**< 1: prepare_kv and step apply per-token scales and offsets */
     int32_t raw_q;        /**< 1: pack_q gets q without the problem's scale (exact in its own type); plain scores
                                times scale_log2 are base-2 logits */
+    int32_t stream_rows;  /**< query rows per KV head up to which stream kernels that read keys and values in place are
+                               faster; less than FIA_STREAM_ROWS: that many */
     /** Preference for a problem: 0 does not serve it, the highest number wins. */
     int (*serves)(const fia_problem *problem);
     /** Bytes of a packed query block, a prepared super block, a chunk state and scratch, in this order. */
@@ -742,7 +745,8 @@ typedef struct fia_fused_infer_attention_score_v2_args {
      * sequences, elements after the B-th are not read, and with one query row actual_seq_qlen has no effect. Pages:
      * actual_seq_kvlen is needed and always holds lengths. */
     fia_int_list actual_seq_qlen, actual_seq_kvlen;
-    fia_tensor actual_seq_qlen_tensor, actual_seq_kvlen_tensor; /**< the same as int32 or int64 (B), read when run */
+    fia_tensor actual_seq_qlen_tensor, actual_seq_kvlen_tensor; /**< the same as int32 or int64 (B), read when run;
+                                                                     lengths may have a stride of 0: one for all */
     fia_tensor block_table;                                     /**< int32 (B, columns): page ids */
     fia_tensor dequant_scale_query; /**< with int8 query (MLA): f32, the shape of query without D */
     /** With int8 and int4 key and value, which mean (x + offset) * scale; an offset is as its scale. By the quant mode:
@@ -1813,13 +1817,12 @@ enum {
 FIA_INLINE_ void fia_decode_rows_(const fia_loader_ *from, float *dst, ptrdiff_t dst_stride, const fia_rows *rows) {
     const int whole = !rows->piece_elements || rows->piece_elements > rows->elements;
     const int piece = whole ? rows->elements : rows->piece_elements;
-    int r, i;
+    int r, i, k;
     for (r = 0; r < rows->n; ++r, dst += dst_stride) {
-        const char *src = rows->row[r];
         if (r + FIA_DECODE_AHEAD_ < rows->n)
             for (i = 0; i < piece * from->bytes; i += FIA_LINE_) FIA_PREFETCH_(rows->row[r + FIA_DECODE_AHEAD_] + i, 1);
-        for (i = 0; i < rows->elements; i += piece, src += rows->piece_bytes)
-            fia_widen_(from, dst + i, src, (int)fia_min_(piece, rows->elements - i));
+        for (i = 0, k = 0; i < rows->elements; i += piece, ++k)
+            fia_widen_(from, dst + i, rows->row[r] + k * rows->piece_bytes, (int)fia_min_(piece, rows->elements - i));
     }
 }
 
@@ -2784,7 +2787,11 @@ static int fia_softmax_piece_(fia_stream_state_ *state, int rows, float *scores,
 enum {
     FIA_TILE_BLOCK_ = FIA_CHUNK < 64 ? FIA_CHUNK : 64,
     FIA_TILE_SUPER_ = FIA_CHUNK < 256 ? FIA_CHUNK : 256,
-    FIA_TILE_PAD_ = 8 /* rows of zeros behind the prepared keys: register tiles read whole groups */
+    FIA_TILE_PAD_ = 8, /* rows of zeros behind the prepared keys: register tiles read whole groups */
+    /* Widening the keys pays from so many rows on; measured with D from 64 to 576, f32, f16 and bf16 keys. */
+    FIA_TILE_STREAM_ROWS_ = FIA_LANES == 16  ? 40
+                            : FIA_LANES == 8 ? 16
+                                             : FIA_STREAM_ROWS
 };
 
 FIA_INLINE_ int fia_tile_key_width_(const fia_problem *p) { return p->dim + p->rope_dim; }
@@ -3043,6 +3050,7 @@ static const fia_tile fia_tile_lanes_ = {"lanes",
                                          384 / FIA_TILE_ROWS_,
                                          0,
                                          1,
+                                         FIA_TILE_STREAM_ROWS_,
                                          fia_tile_serves_,
                                          fia_tile_sizes_,
                                          NULL,
@@ -3063,7 +3071,11 @@ static const fia_tile fia_tile_lanes_ = {"lanes",
 
 #define FIA_SPAN_LIMIT_ ((int64_t)1 << 60) /* offsets and windows stay below, so that sums of a few cannot overflow */
 
-enum { FIA_MAX_CHUNKS_ = 32, FIA_STREAM_PREP_ = 32 /* row blocks of a stream unit */ };
+enum {
+    FIA_MAX_CHUNKS_ = 32,
+    FIA_STREAM_PREP_ = 32,                        /* row blocks of a stream unit */
+    FIA_TOGETHER_BLOCKS_ = FIA_LANES < 16 ? 2 : 1 /* most row blocks of a head where heads go together */
+};
 
 typedef struct fia_cut_ {
     int64_t unit;
@@ -3144,11 +3156,18 @@ static size_t fia_part_(size_t *end, size_t bytes) {
     return at;
 }
 
+/* Stream kernels take 1, 2, 4 or 8 rows. Of 5 and 6 rows at the end 4 go alone: 8 take a third longer where arithmetic
+ * counts, but on 16 lanes memory does. */
+FIA_INLINE_ int fia_stream_splits_(int64_t rows) {
+    const int64_t rest = rows % FIA_STREAM_ROWS;
+    return FIA_LANES < 16 && (rest == 5 || rest == 6);
+}
+
 /* Some sequence may have so many rows per KV head that the tile family takes it. */
 static int fia_tiles_possible_(const fia_plan *plan) {
     const fia_problem *p = &plan->problem;
     const int64_t rows = fia_mul_(plan->keys->per_token ? 1 : p->max_q_len, fia_group_(p));
-    return p->pin_family == FIA_FAMILY_AUTO ? rows < 0 || rows > FIA_STREAM_ROWS : p->pin_family == FIA_FAMILY_TILE;
+    return p->pin_family == FIA_FAMILY_AUTO ? rows < 0 || rows > plan->stream_rows : p->pin_family == FIA_FAMILY_TILE;
 }
 
 /* Most rows of a row block. */
@@ -3162,10 +3181,10 @@ static int64_t fia_unit_blocks_(const fia_plan *plan) {
     const int64_t rows = fia_mul_(plan->keys->per_token ? 1 : p->max_q_len, fia_group_(p));
     int64_t stream = FIA_STREAM_PREP_, tile = plan->tile->prep_blocks;
     if (rows >= 0) {
-        stream = fia_min_(stream, rows / FIA_STREAM_ROWS + 1);
+        stream = fia_min_(stream, rows / FIA_STREAM_ROWS + 2);
         tile = fia_min_(tile, rows / plan->tile->rows + 1);
     }
-    if (fia_heads_together_(p, plan->keys)) stream = fia_max_(stream, p->n_kv_heads);
+    if (fia_heads_together_(p, plan->keys)) stream = fia_max_(stream, (int64_t)FIA_TOGETHER_BLOCKS_ * p->n_kv_heads);
     return fia_tiles_possible_(plan) ? fia_max_(stream, tile) : stream;
 }
 
@@ -3189,6 +3208,7 @@ typedef struct fia_gather_ {
     int kv_head;
     int takes_scales;
     int slot;                 /* of key 0 on the kernel's grid */
+    int widened;              /* bits: streams whose rows the worker holds as f32 */
     fia_stream_view_ base[3]; /* of KV head 0 */
     ptrdiff_t head_bytes[3];
     int32_t row_bytes[3]; /* of what a key's row holds; 0 in pieces */
@@ -3241,7 +3261,7 @@ static void fia_worker_layout_(const fia_plan *plan, fia_layout_ *at) {
     at->part = fia_part_(&end, at->partial_floats * sizeof(float));
     at->scratch = fia_part_(&end, bytes[3]);
     at->prepared = fia_part_(&end, bytes[1]);
-    at->decoded = fia_part_(&end, fia_bytes_(FIA_STREAM_KEYS * 3, fia_max_(width, p->value_dim) + 16, sizeof(float)));
+    at->decoded = fia_part_(&end, fia_bytes_(FIA_STREAM_KEYS * 4, fia_max_(width, p->value_dim) + 16, sizeof(float)));
     at->rows = fia_part_(&end, fia_bytes_(blocks, sizeof(fia_row_block_), 1));
     at->gather = fia_part_(&end, 2 * fia_gather_bytes_(plan));
     at->out = fia_part_(&end, fia_bytes_(3, (int64_t)p->value_dim + 16, sizeof(float)));
@@ -3321,7 +3341,8 @@ typedef struct fia_unit_ {
 
 /* Row blocks per unit of one KV head, and whether a unit takes all heads. */
 static int fia_unit_shape_(const fia_plan *plan, const fia_sequence_ *s, int *together) {
-    *together = s->family == FIA_FAMILY_STREAM && s->blocks == 1 && fia_heads_together_(&plan->problem, plan->keys);
+    *together = s->family == FIA_FAMILY_STREAM && s->blocks <= FIA_TOGETHER_BLOCKS_ &&
+                fia_heads_together_(&plan->problem, plan->keys);
     return s->family == FIA_FAMILY_STREAM ? FIA_STREAM_PREP_ : plan->tile->prep_blocks;
 }
 
@@ -3340,7 +3361,7 @@ static void fia_unit_at_(const fia_bound_job_ *b, int64_t index, fia_unit_ *u) {
         u->token = 0;
         u->kv_head = 0;
         u->first_block = 0;
-        u->blocks = b->problem->n_kv_heads;
+        u->blocks = b->problem->n_kv_heads * u->sequence->blocks;
         return;
     }
     parts = (int)fia_ceil_div_(u->sequence->blocks, per);
@@ -3351,17 +3372,20 @@ static void fia_unit_at_(const fia_bound_job_ *b, int64_t index, fia_unit_ *u) {
     u->token = rest / b->problem->n_kv_heads;
 }
 
-FIA_INLINE_ int fia_block_rows_(const fia_plan *plan, const fia_sequence_ *s) {
-    return s->family == FIA_FAMILY_STREAM ? FIA_STREAM_ROWS : plan->tile->rows;
+/* Row blocks of a KV head with so many rows. */
+static int64_t fia_head_blocks_(const fia_plan *plan, int family, int64_t rows) {
+    return family == FIA_FAMILY_STREAM ? fia_ceil_div_(rows, FIA_STREAM_ROWS) + fia_stream_splits_(rows)
+                                       : fia_ceil_div_(rows, plan->tile->rows);
 }
 
 /* Rows and tokens of row block `block` of a KV head. */
 static void fia_block_span_(const fia_plan *plan, const fia_sequence_ *s, int64_t base_token, int64_t block,
                             int64_t *row, int *rows, int64_t *first_token, int64_t *last_token) {
-    const int64_t group = fia_group_(&plan->problem), size = fia_block_rows_(plan, s);
-    const int64_t all = (plan->keys->per_token ? 1 : s->q_len) * group;
-    *row = block * size;
-    *rows = (int)fia_min_(size, all - *row);
+    const int64_t group = fia_group_(&plan->problem), all = (plan->keys->per_token ? 1 : s->q_len) * group;
+    const int stream = s->family == FIA_FAMILY_STREAM, split = stream && fia_stream_splits_(all);
+    const int64_t size = stream ? FIA_STREAM_ROWS : plan->tile->rows, last = all / size;
+    *row = block * size - (split && block > last ? FIA_STREAM_ROWS / 2 : 0);
+    *rows = (int)fia_min_(split && block == last ? FIA_STREAM_ROWS / 2 : size, all - *row);
     *first_token = base_token + *row / group;
     *last_token = base_token + (*row + *rows - 1) / group;
 }
@@ -3815,12 +3839,12 @@ static fia_status fia_check_keys_(const fia_bound_job_ *b, const fia_sequence_ *
 
 /* ---- lay out ---- */
 
-/* Stream serves as many rows per KV head as one of its kernels takes; else tiles. Depends on the sequence alone. */
+/* Stream serves few rows per KV head, tiles more. Depends on the sequence alone. */
 static int fia_family_(const fia_plan *plan, const fia_sequence_ *s) {
     const fia_problem *p = &plan->problem;
     const int64_t rows = (plan->keys->per_token ? 1 : s->q_len) * fia_group_(p);
     if (p->pin_family != FIA_FAMILY_AUTO) return p->pin_family;
-    return rows <= FIA_STREAM_ROWS ? FIA_FAMILY_STREAM : FIA_FAMILY_TILE;
+    return rows <= plan->stream_rows ? FIA_FAMILY_STREAM : FIA_FAMILY_TILE;
 }
 
 /* The chunk rule: base * 2^k with the smallest k that cuts the sequence's keys into at most 32 cells of the grid. */
@@ -3855,7 +3879,7 @@ static int64_t fia_lay_sequence_(const fia_bound_job_ *b, fia_sequence_ *s, int6
     int together, per;
     s->family = fia_family_(plan, s);
     s->chunk = fia_chunk_(plan, s);
-    s->blocks = (int32_t)fia_ceil_div_(rows, fia_block_rows_(plan, s));
+    s->blocks = (int32_t)fia_head_blocks_(plan, s->family, rows);
     per = fia_unit_shape_(plan, s, &together);
     s->first_unit = first_unit;
     s->n_units = together ? lists : lists * b->problem->n_kv_heads * fia_ceil_div_(s->blocks, per);
@@ -3889,7 +3913,7 @@ static void fia_point_at_(const fia_bound_job_ *b, const fia_sequence_ *s, int64
     cut->chunk = (int32_t)chunk;
     if (together) {
         cut->unit = s->first_unit + (head == b->problem->n_kv_heads);
-        cut->block = (int32_t)(head % b->problem->n_kv_heads);
+        cut->block = (int32_t)(head % b->problem->n_kv_heads * s->blocks + block);
     } else {
         const int64_t parts = fia_ceil_div_(s->blocks, per);
         cut->unit = s->first_unit + head * parts + block / per;
@@ -3942,7 +3966,7 @@ static void fia_cut_add_(const fia_bound_job_ *b, const fia_cut_ *at, int64_t sh
                 b->cut_blocks[cut->ordinal].chunk = at->chunk;
             }
         } else if (at->chunk > 0 && h->n_cut_blocks == 0) {
-            h->n_cut_blocks = b->problem->n_kv_heads;
+            h->n_cut_blocks = b->problem->n_kv_heads * b->sequences[0].blocks;
             for (k = 0; k < h->n_cut_blocks; ++k) {
                 b->cut_blocks[k].unit = 0;
                 b->cut_blocks[k].block = (int32_t)k;
@@ -4121,7 +4145,7 @@ static void fia_channel_values_(const fia_scale_view *view, const void *data, in
         return;
     }
     p += head * view->head_bytes + sequence * view->sequence_bytes;
-    for (i = 0; i < n; ++i, p += view->channel_bytes) dst[i] = fia_value_(view->dtype, p);
+    for (i = 0; i < n; ++i) dst[i] = fia_value_(view->dtype, p + i * view->channel_bytes);
 }
 
 /* Scale and offset views of a stream; the rope pair has none, V inside the key has the key's. */
@@ -4156,6 +4180,7 @@ FIA_INLINE_ int fia_gather_head_(fia_gather_ *g, int kv_head) {
     if (!fia_gather_rows_(g, FIA_OF_KEY)) return 0;
     if (p->rope_dim) fia_gather_rows_(g, FIA_OF_ROPE);
     fia_gather_rows_(g, FIA_OF_VALUE);
+    g->widened = 0;
     for (which = 0; which < 4; ++which) g->scale[which] = NULL;
     return 1;
 }
@@ -4339,11 +4364,11 @@ static void fia_row_block_make_(const fia_worker_ *w, const fia_unit_ *u, int k,
     rb->finite = 1;
     rb->every = rb->natural || p->drop_mask.dtype != FIA_NONE || w->plan->keys->entries;
     rb->raw_factor = s->family == FIA_FAMILY_STREAM || w->plan->tile->raw_q ? fia_q_factor_(p) : 1.0f;
-    rb->kv_head = u->together ? k : u->kv_head;
+    rb->kv_head = u->together ? k / s->blocks : u->kv_head;
     rb->base_token = u->token;
-    fia_block_span_(w->plan, s, u->token, u->together ? 0 : u->first_block + k, &rb->first_row, &rb->rows, &first,
-                    &last);
-    fia_block_keys_(w->plan, s, u->token, u->together ? 0 : u->first_block + k, &rb->any_lo, &rb->any_hi);
+    fia_block_span_(w->plan, s, u->token, u->together ? k % s->blocks : u->first_block + k, &rb->first_row, &rb->rows,
+                    &first, &last);
+    fia_block_keys_(w->plan, s, u->token, u->together ? k % s->blocks : u->first_block + k, &rb->any_lo, &rb->any_hi);
     rb->all_lo = 0;
     rb->all_hi = s->kv_len;
     for (r = 0; r < rb->rows; ++r) {
@@ -4513,11 +4538,16 @@ static void fia_rect_bounds_(const fia_worker_ *w, const fia_rect_ *rect, int64_
 /* ==== R13e drivers: attend =================================================================== */
 /* ---- tile family ---- */
 
+/* Room for FIA_STREAM_KEYS widened rows of FIA_OF_*; 3: of the scan for values that are not finite. */
+FIA_INLINE_ float *fia_widened_(const fia_worker_ *w, int which) {
+    return w->decoded + which * (fia_max_(fia_q_stride_(w->problem), w->problem->value_dim) + 16) * FIA_STREAM_KEYS;
+}
+
 /* V of keys [first, first + n) of the gather holds a NaN or an infinity. */
 static int fia_values_nonfinite_(const fia_worker_ *w, const fia_gather_ *g, int first, int n) {
     const ptrdiff_t stride = w->problem->value_dim;
     const fia_vf_ most = fia_vf_set1_(FLT_MAX);
-    float *dst = w->decoded;
+    float *dst = fia_widened_(w, 3);
     int j, i, m;
     for (j = 0; j < n; j += FIA_STREAM_KEYS) {
         fia_rows rows;
@@ -4786,14 +4816,14 @@ typedef struct fia_row_room_ {
 } fia_row_room_;
 
 /* A stream of rows as the kernels take it: in place, or widened where no kernel reads the stored form. */
-FIA_INLINE_ const fia_rows *fia_stream_rows_(const fia_worker_ *w, const fia_gather_ *g, int which,
-                                             const fia_stream *kernel, fia_row_room_ *room) {
+FIA_INLINE_ const fia_rows *fia_stream_rows_(const fia_worker_ *w, fia_gather_ *g, int which, const fia_stream *kernel,
+                                             fia_row_room_ *room) {
     const fia_rows *stored = &g->stored[which];
-    const ptrdiff_t floats = (fia_max_(fia_q_stride_(w->problem), w->problem->value_dim) + 16) * FIA_STREAM_KEYS;
-    float *dst = w->decoded + which * floats;
+    float *dst = fia_widened_(w, which);
     int j;
     if (kernel->dtype == g->view[which]->dtype && !stored->piece_elements) return stored;
-    g->codec[which]->decode(dst, stored->elements, stored);
+    if (!(g->widened >> which & 1)) g->codec[which]->decode(dst, stored->elements, stored);
+    g->widened |= 1 << which;
     room->rows = *stored;
     room->rows.row = room->pointers;
     room->rows.piece_elements = 0;
@@ -4904,7 +4934,7 @@ static void fia_stream_rescale_(const fia_worker_ *w, int k, const float *alpha)
 }
 
 /* Dots of a piece with the block's rows, times K's scales: q.k + q_rope.k_rope. */
-static void fia_stream_dots_of_(const fia_worker_ *w, const fia_gather_ *g, int k, int index, float *scores,
+static void fia_stream_dots_of_(const fia_worker_ *w, fia_gather_ *g, int k, int index, float *scores,
                                 const fia_prefetch *next) {
     const int width = fia_q_stride_(w->problem), n = (int)g->n << index;
     float rope[FIA_STREAM_KEYS * FIA_STREAM_ROWS];
@@ -4936,7 +4966,7 @@ static int fia_stream_kept_(const float *logits, int n, int padded, int rows, un
 /* One row block against one piece of keys: scores, modifiers, online softmax, values. Scores stand at the keys' slots
  * of the piece's grid, and the softmax moves on by FIA_STREAM_STEP_ slots however long the piece is: the same keys meet
  * in its sums wherever bounds cut a piece, and however far apart rows lie. */
-static void fia_stream_piece_(const fia_worker_ *w, const fia_gather_ *g, int k, const fia_prefetch *next_k,
+static void fia_stream_piece_(const fia_worker_ *w, fia_gather_ *g, int k, const fia_prefetch *next_k,
                               const fia_prefetch *next_v) {
     const fia_row_block_ *rb = w->blocks + k;
     fia_stream_block_ *sb = fia_stream_block_at_(w, k);
@@ -4985,24 +5015,34 @@ static void fia_stream_export_(const fia_worker_ *w, int k, fia_partial_ part) {
 typedef struct fia_walk_ {
     int64_t first, end; /* of the piece that comes next, and of the walk */
     int block;          /* row block that comes next */
+    int gather;         /* that holds the keys of the row block returned last */
 } fia_walk_;
 
-/* Moves g to the next piece and row block that have to do with each other; returns the block, -1 at the end. */
-static int fia_stream_next_(const fia_worker_ *w, const fia_rect_ *rect, const fia_unit_ *u, fia_walk_ *walk,
-                            fia_gather_ *g) {
+FIA_INLINE_ int fia_gather_holds_(const fia_gather_ *g, int64_t first, int64_t n) {
+    return g->first == first && g->n == n;
+}
+
+/* Moves to the next piece and row block that have to do with each other; returns the block, -1 at the end. Blocks of one
+ * head share a gather, else the other one takes the keys. */
+static int fia_stream_next_(fia_worker_ *w, const fia_rect_ *rect, const fia_unit_ *u, fia_walk_ *walk) {
     const int64_t grid = fia_grid_(w->plan, u->sequence), keys = w->plan->piece_keys;
+    const fia_gather_ *last = &w->gather[walk->gather];
+    fia_gather_ *g = &w->gather[walk->gather ^ 1];
     while (walk->first < walk->end) {
         const int64_t cell = walk->first - ((grid + walk->first) & (keys - 1)); /* keys is a power of two */
-        const int64_t end = fia_min_(walk->end, cell + keys);
-        if (g->first != walk->first || g->n != end - walk->first || walk->block == rect->first) {
-            g->slot = (int)(walk->first - cell);
-            fia_gather_find_(g, w->plan->keys, walk->first, end - walk->first);
-        }
+        const int64_t end = fia_min_(walk->end, cell + keys), n = end - walk->first;
+        const int held = fia_gather_holds_(last, walk->first, n);
         while (walk->block < rect->end) {
             const int k = walk->block++;
-            if (w->blocks[k].any_lo < end && w->blocks[k].any_hi > walk->first &&
-                fia_gather_head_(g, w->blocks[k].kv_head))
-                return k;
+            if (w->blocks[k].any_lo >= end || w->blocks[k].any_hi <= walk->first) continue;
+            if (held && last->kv_head == w->blocks[k].kv_head) return k;
+            if (!fia_gather_holds_(g, walk->first, n)) {
+                g->slot = (int)(walk->first - cell);
+                fia_gather_find_(g, w->plan->keys, walk->first, n);
+            }
+            if (!fia_gather_head_(g, w->blocks[k].kv_head)) continue;
+            walk->gather ^= 1;
+            return k;
         }
         walk->first = end;
         walk->block = rect->first;
@@ -5026,28 +5066,29 @@ static void fia_stream_walk_(fia_worker_ *w, const fia_unit_ *u, const fia_rect_
                              int64_t lo, int64_t hi) {
     fia_walk_ walk;
     int64_t from, to;
-    int k, now, next, g = 0;
+    int k, now, next;
     fia_chunk_keys_(w->plan, u->sequence, c, &from, &to);
     walk.first = fia_max_(from, lo);
     fia_chunk_keys_(w->plan, u->sequence, c_end - 1, &from, &to);
     walk.end = fia_min_(to, hi);
     walk.block = rect->first;
-    w->gather[0].n = w->gather[1].n = 0;
-    next = fia_stream_next_(w, rect, u, &walk, &w->gather[0]);
+    walk.gather = 0;
+    w->gather[0].n = w->gather[1].n = 0; /* no piece is held */
+    next = fia_stream_next_(w, rect, u, &walk);
     for (; c < c_end; ++c) {
         fia_chunk_keys_(w->plan, u->sequence, c, &from, &to);
         for (k = rect->first; k < rect->end; ++k) fia_stream_begin_chunk_(w, k);
-        while (next >= 0 && w->gather[g].first < to) {
-            fia_gather_ *here = &w->gather[g], *there = &w->gather[g ^ 1];
+        while (next >= 0 && w->gather[walk.gather].first < to) {
+            fia_gather_ *here = &w->gather[walk.gather], *there;
             fia_prefetch keys = fia_no_prefetch_, values = fia_no_prefetch_;
             now = next;
-            next = fia_stream_next_(w, rect, u, &walk, there);
-            if (next >= 0) {
+            next = fia_stream_next_(w, rect, u, &walk);
+            there = &w->gather[walk.gather];
+            if (next >= 0 && there != here) {
                 keys = fia_prefetch_of_(there, FIA_OF_KEY);
                 values = fia_prefetch_of_(there, FIA_OF_VALUE);
             }
             fia_stream_piece_(w, here, now, &keys, &values);
-            g ^= 1;
         }
         for (k = rect->first; k < rect->end; ++k) {
             const fia_partial_ part = fia_partial_at_(w->part.m, w->blocks[k].rows);
@@ -5746,13 +5787,12 @@ static void fia_plan_pool_(fia_plan *plan) {
     const fia_problem *p = &plan->problem;
     const int64_t keys = plan->keys->entries ? plan->keys->entries(p) : p->max_kv_len;
     const int64_t chunk = p->pin_chunk ? p->pin_chunk : plan->chunk_base;
-    const int64_t group = fia_group_(p),
-                  per_head =
-                      fia_ceil_div_(p->max_q_len * group, FIA_STREAM_ROWS); /* fia_plan_kernels_ bounds the product */
+    const int64_t group = fia_group_(p), per_head = fia_ceil_div_(p->max_q_len * group, FIA_STREAM_ROWS) +
+                                                    1; /* fia_plan_kernels_ bounds the product */
     const int64_t blocks = fia_mul_(fia_mul_(p->n_sequences, p->n_kv_heads),
                                     plan->keys->per_token ? fia_mul_(p->max_q_len, group) : per_head);
     int64_t most = plan->max_workers;
-    if (fia_heads_together_(p, plan->keys)) most = fia_max_(most, p->n_kv_heads);
+    if (fia_heads_together_(p, plan->keys)) most = fia_max_(most, (int64_t)FIA_TOGETHER_BLOCKS_ * p->n_kv_heads);
     plan->pool_blocks = plan->max_workers == 1 ? 0 : blocks < 0 ? most : fia_min_(blocks, most);
     plan->pool_chunks = keys / chunk + 2;
     if (!p->pin_chunk) plan->pool_chunks = fia_min_(plan->pool_chunks, FIA_MAX_CHUNKS_);
@@ -5773,6 +5813,16 @@ static int fia_piece_keys_(const fia_plan *plan) {
     return fia_group_(p) >= 4 && step <= 512 ? FIA_STREAM_KEYS : FIA_STREAM_KEYS / 2;
 }
 
+/* Most query rows per KV head of the stream family. It reads keys again for every FIA_STREAM_ROWS of them, which pays
+ * for some while, unless no kernel reads their type. Pieces do not count: results must not depend on how keys lie. */
+static int fia_plan_stream_rows_(const fia_plan *plan) {
+    const fia_problem *p = &plan->problem;
+    const int read = plan->stream_k->dtype == p->key.dtype &&
+                     plan->stream_v->dtype == (p->value_in_key ? p->key.dtype : p->value.dtype) &&
+                     (!p->rope_dim || plan->stream_k_rope->dtype == p->key_rope.dtype);
+    return read ? (int)fia_max_(plan->tile->stream_rows, FIA_STREAM_ROWS) : FIA_STREAM_ROWS;
+}
+
 static fia_status fia_plan_kernels_(const fia_context *context, fia_plan *plan, fia_report *report) {
     const fia_problem *p = &plan->problem;
     plan->tile = fia_find_tile_(context, p);
@@ -5780,6 +5830,7 @@ static fia_status fia_plan_kernels_(const fia_context *context, fia_plan *plan, 
     plan->stream_k = fia_find_stream_(context, p->key.dtype);
     plan->stream_k_rope = fia_find_stream_(context, p->key_rope.dtype);
     plan->stream_v = fia_find_stream_(context, p->value_in_key ? p->key.dtype : p->value.dtype);
+    plan->stream_rows = fia_plan_stream_rows_(plan);
     if (p->key.piece_elements) plan->stream_k = &fia_stream_f32_;
     if (p->key_rope.piece_elements) plan->stream_k_rope = &fia_stream_f32_;
     if (p->value_in_key ? p->key.piece_elements : p->value.piece_elements) plan->stream_v = &fia_stream_f32_;
@@ -6074,7 +6125,7 @@ FIA_API size_t fia_explain(const fia_plan *plan, const fia_job *job, char *text,
     fia_explain_pair_(&t, "values ", plan->codec_v->name, ", out ", plan->codec_out->name, "\n");
     fia_explain_pair_(&t, "key form: ", plan->keys->name, plan->problem.key.piece_elements ? " in pieces" : "", "",
                       "\n");
-    fia_explain_number_(&t, "stream up to rows per KV head: ", FIA_STREAM_ROWS, "\n");
+    fia_explain_number_(&t, "stream up to rows per KV head: ", plan->stream_rows, "\n");
     fia_explain_number_(&t, "chunk base: ", plan->chunk_base, "\n");
     fia_explain_number_(&t, "workers: ", plan->max_workers, "\n");
     fia_explain_number_(&t, "workspace: ", (int64_t)plan->workspace_bytes, "\n");
@@ -6771,6 +6822,13 @@ static int fia_v2_read_ints_(fia_v2_call_ *c, int i, fia_ints *ints, int64_t *co
            fia_v2_rank_(c, i, 1, 1, "# axis is needed");
 }
 
+/* Running sums in a tensor are elements of their own; lengths may all be one. */
+static int fia_v2_check_sums_(fia_v2_call_ *c, int i, int32_t form) {
+    const fia_tensor *t = c->t[i];
+    if (form == FIA_LENGTHS_EACH || !fia_v2_has_(c, i) || t->shape[0] < 2 || t->stride[0]) return 1;
+    return fia_v2_bad_stride_(c, i, 0, "running sums lie apart");
+}
+
 /* How many lengths there are; packed queries learn their B from it. */
 static int fia_v2_lower_counts_(fia_v2_call_ *c) {
     const char *same = "this is its element count, # are needed as in actual_seq_qlen";
@@ -6784,6 +6842,8 @@ static int fia_v2_lower_counts_(fia_v2_call_ *c) {
     c->paged = fia_v2_has_(c, FIA_V2_TABLE_);
     c->problem->q_lengths = packed ? FIA_LENGTHS_ENDS : FIA_LENGTHS_EACH;
     c->problem->kv_lengths = packed && !c->paged ? FIA_LENGTHS_ENDS : FIA_LENGTHS_EACH;
+    if (!fia_v2_check_sums_(c, FIA_V2_QLENS_, c->problem->q_lengths)) return 0;
+    if (!fia_v2_check_sums_(c, FIA_V2_KVLENS_, c->problem->kv_lengths)) return 0;
     if (packed && nq < 0) return fia_v2_bad_(c, FIA_V2_QLENS_, "absent", "packed layouts need it");
     if (packed && nkv < 0) return fia_v2_bad_(c, FIA_V2_KVLENS_, "absent", "packed layouts need it");
     if (c->paged && nkv < 0) return fia_v2_bad_(c, FIA_V2_KVLENS_, "absent", "block_table needs it");
@@ -7350,8 +7410,8 @@ static int fia_v2_set_lengths_(fia_v2_call_ *c, const fia_problem *p, fia_io *io
     int64_t nq, nkv;
     if (!fia_v2_read_ints_(c, FIA_V2_QLENS_, &io->q_lens, &nq)) return 0;
     if (!fia_v2_read_ints_(c, FIA_V2_KVLENS_, &io->kv_lens, &nkv)) return 0;
-    io->q_lens.broadcast = !p->q_packed && nq == 1;
-    io->kv_lens.broadcast = !p->q_packed && nkv == 1;
+    io->q_lens.broadcast = p->q_lengths == FIA_LENGTHS_EACH && (io->q_lens.broadcast || nq == 1);
+    io->kv_lens.broadcast = p->kv_lengths == FIA_LENGTHS_EACH && (io->kv_lens.broadcast || nkv == 1);
     if (!p->q_packed && p->max_q_len == 1) memset(&io->q_lens, 0, sizeof(io->q_lens)); /* without effect */
     if (p->keys != FIA_KEYS_LIST) return 1;
     io->kv_rows.data = &a->key_list[0].shape[c->in->row];

@@ -168,6 +168,15 @@ static inline void scenario_decode_wide_group(call_spec *s) {
     s->sinks = FIA_F32;
 }
 
+/* Six rows per KV head go in two blocks, where lanes are few; their tokens see different keys. */
+static inline void scenario_tokens_alone(call_spec *s) {
+    scenario_heads(s, 3, 2, 24, 24);
+    scenario_dtypes(s, FIA_F32, FIA_F16, FIA_F16, FIA_F32);
+    scenario_sequence(s, 3, 900, 0, 0);
+    s->causal = 1;
+    s->window_left = 700;
+}
+
 static inline void scenario_both_families(call_spec *s) {
     scenario_heads(s, 2, 2, 24, 24);
     scenario_dtypes(s, FIA_F32, FIA_BF16, FIA_F32, FIA_F32);
@@ -179,7 +188,7 @@ static inline void scenario_both_families(call_spec *s) {
     s->causal = 1;
 }
 
-enum { SCENARIOS = 15 };
+enum { SCENARIOS = 16 };
 
 static inline const char *scenario_name(int k) {
     static const char *const name[SCENARIOS] = {
@@ -198,6 +207,7 @@ static inline const char *scenario_name(int k) {
         "prefill with rope, values in keys",
         "both families in a batch",
         "decode of a wide group",
+        "tokens of one sequence",
     };
     return name[k];
 }
@@ -210,6 +220,7 @@ static inline void scenario_spec(int k, call_spec *spec) {
         scenario_prefill_causal,       scenario_prefill_window_offset, scenario_prefill_wide_window,
         scenario_prefill_band,         scenario_prefill_modifiers,     scenario_prefill_mask_long,
         scenario_prefill_rope,         scenario_both_families,         scenario_decode_wide_group,
+        scenario_tokens_alone,
     };
     call_spec_init(spec);
     spec->n = 0;

@@ -590,12 +590,20 @@ static int64_t length_count(call_facts *c, const fia_int_list *list, int i) {
     return t->shape[0];
 }
 
+/* Running sums in a tensor are elements of their own. */
+static void sums_rule(call_facts *c, int i) {
+    const fia_tensor *t = of(c->a, i);
+    bad_tensor(c, has(c->a, i) && t->shape[0] > 1 && t->stride[0] == 0, i);
+}
+
 static void count_rules(call_facts *c) {
     const int64_t nq = length_count(c, &c->a->actual_seq_qlen, QLENS),
                   nkv = length_count(c, &c->a->actual_seq_kvlen, KVLENS);
     c->paged = has(c->a, TABLE);
     if (c->v->wrong) return;
     if (c->in->packed) {
+        sums_rule(c, QLENS);
+        if (!c->paged) sums_rule(c, KVLENS);
         bad_tensor(c, nq < 0 || (nq < 1 && !c->empty), QLENS);
         wrong_if(c->v, nkv != nq, "actual_seq_kvlen|actual_seq_qlen");
         c->sequences = nq;
@@ -1825,6 +1833,44 @@ static void rows_of_a_packed_mask(void **state) {
     }
 }
 
+/* Lengths in a tensor with a stride of 0 are one for all; running sums are never one. */
+static void lengths_that_are_one_element(void **state) {
+    const int64_t q[B] = {3, 3, 3}, kv[B] = {5, 5, 5};
+    int packed;
+    (void)state;
+    for (packed = 0; packed <= 1; ++packed) {
+        static v2_call c;
+        static uint16_t expected[B * SQ * HQ * DV];
+        const size_t bytes = sizeof(expected);
+        fia_plan plan;
+        fia_report report;
+        fia_status status;
+        begin_call(&c, "lengths", packed ? "TND" : "BSND");
+        set_tensors(&c, FIA_F16, FIA_F16, packed ? q_ends[B - 1] : SQ, packed ? kv_ends[B - 1] : SKV);
+        set_length_tensors(&c, packed ? q_ends : q, packed ? kv_ends : kv);
+        set_outputs(&c, 0);
+        assert_int_equal(fia_fused_infer_attention_score_v2_plan(NULL, &c.args, 1, &plan, &report), FIA_OK);
+        memset(c.args.attention_out.data, BAD_CANARY, bytes);
+        assert_int_equal(
+            fia_fused_infer_attention_score_v2_run(&plan, &c.args, workspace, sizeof(workspace), NULL, &report),
+            FIA_OK);
+        memcpy(expected, c.args.attention_out.data, bytes);
+        memset(c.q_narrow + 1, 0x7f, (B - 1) * sizeof(*c.q_narrow)); /* never read */
+        memset(c.kv_lens + 1, 0x7f, (B - 1) * sizeof(*c.kv_lens));
+        c.args.actual_seq_qlen_tensor.stride[0] = c.args.actual_seq_kvlen_tensor.stride[0] = 0;
+        status = fia_fused_infer_attention_score_v2_plan(NULL, &c.args, 1, &plan, &report);
+        assert_int_equal(status, packed ? FIA_ERR_ARGUMENT : FIA_OK);
+        if (packed) {
+            if (!strstr(report.text, "actual_seq_qlen.stride[0]")) fail_msg("%s", report.text);
+            continue;
+        }
+        memset(c.args.attention_out.data, BAD_CANARY, bytes);
+        status = fia_fused_infer_attention_score_v2_run(&plan, &c.args, workspace, sizeof(workspace), NULL, &report);
+        if (status) fail_msg("%s", report.text);
+        assert_memory_equal(expected, c.args.attention_out.data, bytes);
+    }
+}
+
 static void enough_was_refused(void **state) {
     (void)state;
     printf("operator door: %ld distinct (call, field, value) refused by name, %ld taken; %ld sentences, %ld values in "
@@ -1834,12 +1880,16 @@ static void enough_was_refused(void **state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(every_field_of_a_plan),  cmocka_unit_test(pairs_of_fields_of_a_plan),
-        cmocka_unit_test(arguments_of_plan),      cmocka_unit_test(every_change_since_the_plan),
-        cmocka_unit_test(every_address_of_a_run), cmocka_unit_test(every_value_of_a_run),
-        cmocka_unit_test(arguments_of_run),       cmocka_unit_test(rows_of_a_packed_mask),
-        cmocka_unit_test(enough_was_refused)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(every_field_of_a_plan),
+                                       cmocka_unit_test(pairs_of_fields_of_a_plan),
+                                       cmocka_unit_test(arguments_of_plan),
+                                       cmocka_unit_test(every_change_since_the_plan),
+                                       cmocka_unit_test(every_address_of_a_run),
+                                       cmocka_unit_test(every_value_of_a_run),
+                                       cmocka_unit_test(arguments_of_run),
+                                       cmocka_unit_test(rows_of_a_packed_mask),
+                                       cmocka_unit_test(lengths_that_are_one_element),
+                                       cmocka_unit_test(enough_was_refused)};
     fia_report report;
     bad.seed = seed_of_environment(BAD_SEED);
     makers[0](&call);

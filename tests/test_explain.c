@@ -43,9 +43,11 @@ static void bodies_are_built_without_contraction(void **state) {
     assert_non_null(strstr(text, "contraction: off"));
 }
 
-/* What fia_explain says after a run of one query row on keys that are all one row. */
+enum { MOST_HEADS = 65 };
+
+/* What fia_explain says after a run of one token, its heads alike, on keys that are all one row. */
 static void explain_run(const fia_plan *plan, int64_t kv_offset, char *text, size_t bytes) {
-    float q[8] = {0}, out[8];
+    float q[8] = {0}, out[MOST_HEADS * 8];
     uint16_t kv[8] = {0};
     fia_io io;
     fia_job job;
@@ -112,6 +114,39 @@ static void chunks_are_as_short_as_the_rule_says(void **state) {
             }
 }
 
+/* The family of a token whose `heads` query heads share one KV head; pieces: keys that no stream kernel reads. */
+static void family_of(int heads, int pieces, char *text, size_t bytes) {
+    fia_problem p;
+    fia_plan plan;
+    fia_problem_init(&p);
+    p.max_q_len = p.max_kv_len = 1;
+    p.n_q_heads = heads;
+    p.dim = p.value_dim = 8;
+    p.key.dtype = p.value.dtype = FIA_F16;
+    p.out.head_bytes = 8 * sizeof(float);
+    p.key.piece_elements = pieces ? 4 : 0;
+    p.key.piece_bytes = 8;
+    assert_int_equal(fia_plan_make(NULL, &p, 1, &plan, NULL), FIA_OK);
+    explain_run(&plan, 0, text, bytes);
+}
+
+static void few_rows_per_head_are_the_stream_familys(void **state) {
+    char text[2048];
+    int pieces;
+    (void)state;
+    for (pieces = 0; pieces <= 1; ++pieces) {
+        int most;
+        family_of(1, pieces, text, sizeof text);
+        most = (int)number_behind(text, "stream up to rows per KV head: ");
+        if (pieces) assert_int_equal(most, FIA_STREAM_ROWS);
+        assert_true(most >= FIA_STREAM_ROWS && most < MOST_HEADS);
+        family_of(most, pieces, text, sizeof text);
+        assert_non_null(strstr(text, "families: stream 1, tile 0"));
+        family_of(most + 1, pieces, text, sizeof text);
+        assert_non_null(strstr(text, "families: stream 0, tile 1"));
+    }
+}
+
 #if defined(__GNUC__) && defined(__x86_64__)
 static void the_cpu_has_what_the_compiler_library_finds(void **state) {
     fia_cpu cpu;
@@ -162,6 +197,7 @@ int main(void) {
         cmocka_unit_test(bodies_are_built_without_contraction),
         cmocka_unit_test(tells_what_a_run_did),
         cmocka_unit_test(chunks_are_as_short_as_the_rule_says),
+        cmocka_unit_test(few_rows_per_head_are_the_stream_familys),
 #if defined(__GNUC__) && defined(__x86_64__)
         cmocka_unit_test(the_cpu_has_what_the_compiler_library_finds),
 #endif
