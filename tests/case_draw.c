@@ -197,13 +197,13 @@ static void fit_work(test_case *c, const case_limits *limits) {
 static void draw_lone_decode(test_case *c, const case_limits *limits) {
     case_random *random = &c->random;
     case_draw *d = &c->draw;
-    const int rows = (int)case_between(random, 1, 6), tokens = rows % 2 == 0 && case_chance(random, 50) ? rows / 2 : 1;
     int64_t most = limits->most_keys < 32 * limits->chunk ? limits->most_keys : 32 * limits->chunk;
     d->B = 1;
-    d->q_len[0] = tokens;
     d->kv_len[0] = case_between(random, most / 2, most);
     d->Hkv = (int32_t)case_between(random, 2, 4);
-    d->G = rows / tokens;
+    d->G = (int32_t)case_between(random, 1, 6);
+    d->q_len[0] = d->G % 2 ? 1 : d->G / 2;
+    if (d->G % 2 == 0) d->G = 2;
     d->keys = d->value_keys = case_chance(random, 50) ? CASE_KEYS_TOKEN_MAJOR : CASE_KEYS_BNBSH;
     d->broadcast = d->negative = 0;
     while (case_work(c) > (double)limits->most_work) shrink_row(c);
