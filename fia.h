@@ -32,8 +32,9 @@
  *   2e-6 on normal data. f16 and bf16 outputs are rounded once, to nearest even. Overflow as in f32: logits in base 2,
  *   and weights of up to 16 times V or V's scales. NaN and infinities that a row keeps follow IEEE; a NaN result is
  *   always the positive quiet NaN, and a sum of values that is 0 is +0.
- * Cost: a decode step reads K and V rows inside the bounds once per KV head, in place: Hkv * Skv * (D + Dr + Dv)
- *   elements. Prefill widens them once per few hundred query rows. Every kept (query head, row, key) takes
+ * Cost: a decode step reads K and V rows inside the bounds once per KV head, in place, from memory: Hkv * Skv *
+ *   (D + Dr + Dv) elements; more than 8 query rows per KV head take them from the first cache again. Prefill widens
+ *   them once per few hundred query rows. Every kept (query head, row, key) takes
  *   2 (D + Dr + Dv) flops.
  *
  * Macro               default      set by      effect
@@ -206,7 +207,7 @@ enum {
 /** Kernel family of a sequence. */
 enum {
     FIA_FAMILY_AUTO = 0,
-    FIA_FAMILY_STREAM = 1, /**< few query rows per KV head: each stored row is read once, straight from memory */
+    FIA_FAMILY_STREAM = 1, /**< few query rows per KV head: stored rows come from memory once, and are read in place */
     FIA_FAMILY_TILE = 2    /**< many: keys are prepared once per block and shared by blocks of query rows */
 };
 
@@ -328,7 +329,7 @@ typedef struct fia_plan {
     uint32_t version;       /**< FIA_VERSION that made it */
     int32_t max_workers;    /**< workers that may run it at once */
     size_t workspace_bytes; /**< what fia_job needs, any alignment; grows with B, Sq, Skv and max_workers, not with
-                                 masks or types of K */
+                                 masks */
     fia_problem problem;
     const struct fia_context *context;
     const struct fia_tile *tile; /**< candidates of both families */
@@ -5787,8 +5788,8 @@ static void fia_plan_pool_(fia_plan *plan) {
     const fia_problem *p = &plan->problem;
     const int64_t keys = plan->keys->entries ? plan->keys->entries(p) : p->max_kv_len;
     const int64_t chunk = p->pin_chunk ? p->pin_chunk : plan->chunk_base;
-    const int64_t group = fia_group_(p), per_head = fia_ceil_div_(p->max_q_len * group, FIA_STREAM_ROWS) +
-                                                    1; /* fia_plan_kernels_ bounds the product */
+    const int64_t group = fia_group_(p), rows = p->max_q_len * group; /* fia_plan_kernels_ bounds the product */
+    const int64_t per_head = fia_ceil_div_(rows, fia_min_(plan->tile->rows, FIA_STREAM_ROWS)) + 1;
     const int64_t blocks = fia_mul_(fia_mul_(p->n_sequences, p->n_kv_heads),
                                     plan->keys->per_token ? fia_mul_(p->max_q_len, group) : per_head);
     int64_t most = plan->max_workers;

@@ -276,6 +276,49 @@ static void an_infinite_value_reaches_the_rows_that_keep_it(void **state) {
     small_free(&c);
 }
 
+static void one_by_one(void *pool, int n, fia_task task, void *task_data) {
+    int i;
+    (void)pool;
+    for (i = 0; i < n; ++i) task(task_data, i);
+}
+
+/* A kernel with fewer rows than the stream family has more row blocks, each of which may be cut. */
+static void row_blocks_of_four_are_cut(void **state) {
+    enum { Q = 64, K = 1500, D = 16, WORKERS = 17 };
+    const fia_workers workers = {WORKERS, one_by_one, NULL};
+    case_random random = case_random_of(5);
+    float *q = ext_normal(&random, Q * D), *k = ext_normal(&random, K * D), *v = ext_normal(&random, K * D);
+    float *one = ext_normal(&random, Q * D), *many = ext_normal(&random, Q * D);
+    fia_tile four = tile_pieces;
+    const fia_tile *const fours[] = {&four, NULL};
+    fia_context with_four;
+    fia_kernels of_four;
+    fia_problem p;
+    fia_io io;
+    (void)state;
+    four.name = "ext_tile_four";
+    four.rows = 4;
+    ext_context(&with_four, &of_four, "ext_tile");
+    of_four.tiles = fours;
+    assert_int_equal(fia_context_add(&with_four, &of_four, NULL), FIA_OK);
+    ext_small(&p, 1, 1, Q, K, D, D);
+    p.pin_family = FIA_FAMILY_TILE;
+    fia_io_init(&io);
+    io.query = q;
+    io.key = k;
+    io.value = v;
+    io.out = one;
+    assert_int_equal(plan_and_run(&with_four, &p, &io, NULL, NULL), FIA_OK);
+    io.out = many;
+    assert_int_equal(plan_and_run(&with_four, &p, &io, &workers, NULL), FIA_OK);
+    assert_memory_equal(one, many, Q * D * sizeof(float));
+    free(q);
+    free(k);
+    free(v);
+    free(one);
+    free(many);
+}
+
 /* ---- the cross product ---- */
 
 /* The bounds of rows whose coarsest stored type is f32, f16, bf16 and int8, and of the exact path. */
@@ -339,6 +382,7 @@ int main(int argc, char **argv) {
         cmocka_unit_test(workers_enter_and_leave_once_per_phase_call),
         cmocka_unit_test(dropped_keys_leave_no_bit_behind),
         cmocka_unit_test(an_infinite_value_reaches_the_rows_that_keep_it),
+        cmocka_unit_test(row_blocks_of_four_are_cut),
     };
     int failed, i;
     ext_context(&context, &table, "ext_tile");
