@@ -34,8 +34,7 @@
  *   always the positive quiet NaN, and a sum of values that is 0 is +0.
  * Cost: a decode step reads K and V rows inside the bounds once per KV head, in place, from memory: Hkv * Skv *
  *   (D + Dr + Dv) elements; more than 8 query rows per KV head take them from the first cache again. Prefill widens
- *   them once per few hundred query rows. Every kept (query head, row, key) takes
- *   2 (D + Dr + Dv) flops.
+ *   them once per few hundred query rows. Every kept (query head, row, key) takes 2 (D + Dr + Dv) flops.
  *
  * Macro               default      set by      effect
  * FIA_IMPLEMENTATION  off          one file    bodies

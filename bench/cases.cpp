@@ -26,6 +26,12 @@ constexpr Shape kSpeculative[] = {
     {"D4-4", 4, 8192, 32, 8, 128, 128, true, true, false, Modifier::none},
     {"D4-16", 16, 8192, 32, 8, 128, 128, true, true, false, Modifier::none},
 };
+constexpr Shape kGroups[] = {
+    {"D1-8k-g5", 1, 8192, 40, 8, 128, 128, true, false, false, Modifier::none},
+    {"D1-8k-g8", 1, 8192, 64, 8, 128, 128, true, false, false, Modifier::none},
+    {"D1-8k-g12", 1, 8192, 96, 8, 128, 128, true, false, false, Modifier::none},
+    {"D1-8k-g16", 1, 8192, 128, 8, 128, 128, true, false, false, Modifier::none},
+};
 constexpr Shape kPrefill[] = {
     {"P1-512-d128", 512, 512, 32, 32, 128, 128, false, true, false, Modifier::none},
     {"P1-512-d64", 512, 512, 32, 32, 64, 64, false, true, false, Modifier::none},
@@ -105,6 +111,7 @@ std::vector<Case> all_cases(int max_threads) {
         for (const Shape &s : kDecode)
             for (Place place : kPlaces) add_group(cases, s, dtype, place, max_threads);
         for (const Shape &s : kMla) add_group(cases, s, dtype, kHeads, max_threads);
+        for (const Shape &s : kGroups) add_group(cases, s, dtype, kHeads, max_threads);
         for (const Shape &s : kSpeculative)
             for (Place place : {kHeads, kTokens}) add_group(cases, s, dtype, place, max_threads);
         for (const Shape &s : kPrefill) add_group(cases, s, dtype, kHeads, max_threads);

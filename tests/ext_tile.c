@@ -276,16 +276,10 @@ static void an_infinite_value_reaches_the_rows_that_keep_it(void **state) {
     small_free(&c);
 }
 
-static void one_by_one(void *pool, int n, fia_task task, void *task_data) {
-    int i;
-    (void)pool;
-    for (i = 0; i < n; ++i) task(task_data, i);
-}
-
 /* A kernel with fewer rows than the stream family has more row blocks, each of which may be cut. */
 static void row_blocks_of_four_are_cut(void **state) {
     enum { Q = 64, K = 1500, D = 16, WORKERS = 17 };
-    const fia_workers workers = {WORKERS, one_by_one, NULL};
+    const fia_workers workers = {WORKERS, in_turn, NULL};
     case_random random = case_random_of(5);
     float *q = ext_normal(&random, Q * D), *k = ext_normal(&random, K * D), *v = ext_normal(&random, K * D);
     float *one = ext_normal(&random, Q * D), *many = ext_normal(&random, Q * D);

@@ -16,6 +16,13 @@
 
 #include "fia.h"
 
+/* A parallel_for of one thread. */
+static inline void in_turn(void *pool, int n, fia_task task, void *task_data) {
+    int i;
+    (void)pool;
+    for (i = 0; i < n; ++i) task(task_data, i);
+}
+
 static inline fia_status plan_and_run(const fia_context *context, const fia_problem *p, const fia_io *io,
                                       const fia_workers *workers, fia_report *report) {
     fia_plan plan;

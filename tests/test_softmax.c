@@ -141,12 +141,6 @@ static void dropped_keys_leave_no_sign_behind(void **state) {
         }
 }
 
-static void in_turn(void *pool, int n, fia_task task, void *data) {
-    int i;
-    (void)pool;
-    for (i = 0; i < n; ++i) task(data, i);
-}
-
 enum { ROWS = 384 };
 
 /* Causal rows 0.. on keys 0..ROWS; values sum to -0 in row 0, or in all rows up to `zeros`. */

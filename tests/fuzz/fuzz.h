@@ -185,4 +185,10 @@ static inline fuzz_output fuzz_output_of(const fuzz_memory *m) {
     return out;
 }
 
+static inline void *fuzz_copy(fuzz_memory *m, const fuzz_output *output) {
+    void *copy = fuzz_room(m, (double)output->bytes);
+    if (copy && output->bytes) memcpy(copy, output->low, output->bytes);
+    return copy;
+}
+
 #endif

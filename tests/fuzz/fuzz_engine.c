@@ -453,12 +453,6 @@ static fia_status run(engine *e, int form, int workers, fia_report *report) {
     return status;
 }
 
-static void *copy_of(engine *e, const fuzz_output *output) {
-    void *copy = fuzz_room(&e->memory, (double)output->bytes);
-    if (copy && output->bytes) memcpy(copy, output->low, output->bytes);
-    return copy;
-}
-
 static void run_twice(engine *e) {
     const int form = (int)fuzz_between(&e->in, 0, FORMS - 1);
     fia_report report;
@@ -471,8 +465,8 @@ static void run_twice(engine *e) {
         if (e->lse.low) fuzz_check_untouched(e->lse.low, e->lse.bytes, report.text);
         return;
     }
-    out = copy_of(e, &e->out);
-    lse = copy_of(e, &e->lse);
+    out = fuzz_copy(&e->memory, &e->out);
+    lse = fuzz_copy(&e->memory, &e->lse);
     if (e->memory.too_large) return;
     memset(e->out.low, FUZZ_CANARY, e->out.bytes);
     if (e->lse.low) memset(e->lse.low, FUZZ_CANARY, e->lse.bytes);

@@ -83,12 +83,6 @@ static fia_status merge(merging *m, fia_report *report) {
     return status;
 }
 
-static void *copy_of(merging *m, const fuzz_output *output) {
-    void *copy = fuzz_room(&m->memory, (double)output->bytes);
-    if (copy) memcpy(copy, output->low, output->bytes);
-    return copy;
-}
-
 /* Every LSE of the part is that of no key. */
 static void empty_part(merging *m) {
     const float none = fuzz_chance(&m->in, 2) ? -INFINITY : INFINITY;
@@ -103,8 +97,8 @@ static void run_merge(merging *m) {
     fia_status status;
     if (spoiled >= 0) m->base[spoiled / 2][spoiled % 2] = NULL;
     if (fuzz_chance(&m->in, 16)) m->base[1][0] = m->base[0][0];
-    out = copy_of(m, &m->out);
-    lse = copy_of(m, &m->lse);
+    out = fuzz_copy(&m->memory, &m->out);
+    lse = fuzz_copy(&m->memory, &m->lse);
     if (m->memory.too_large) return;
     status = merge(m, &report);
     if (status == FIA_OK) {
