@@ -1917,7 +1917,7 @@ static int64_t fia_ints_at_(const fia_ints *ints, int64_t i) {
 }
 
 static int64_t fia_strided_runs_(const fia_keys_call *call, int64_t first, int64_t n, fia_run_of_keys *runs) {
-    runs->outer = call->problem->kv_packed ? 0 : call->sequence;
+    runs->outer = call->sequence;
     runs->row = call->kv_start + first;
     runs->n = n;
     return 1;
@@ -4109,9 +4109,9 @@ FIA_INLINE_ int fia_gather_rows_(fia_gather_ *g, int which) {
 /* One value per token of keys [first, first + n) of the gather, from a scale or offset view without channels. */
 static void fia_token_values_(const fia_gather_ *g, const fia_scale_view *view, const void *data, int first, int n,
                               float *dst) {
-    const fia_problem *p = g->problem;
     const char *base = (const char *)data + g->kv_head * view->head_bytes;
-    int64_t r, at = -first, start = g->call.kv_start;
+    const int64_t start = view->place == FIA_PLACE_LOCAL ? 0 : g->call.kv_start;
+    int64_t r, at = -first;
     int j;
     if (view->place == FIA_PLACE_PAGES) {
         for (r = 0; r < g->n_runs; ++r)
@@ -4123,10 +4123,7 @@ static void fia_token_values_(const fia_gather_ *g, const fia_scale_view *view, 
                                                                 (g->runs[r].row + j) * view->token_bytes);
         return;
     }
-    if (!p->kv_packed || view->place == FIA_PLACE_LOCAL) {
-        base += g->call.sequence * view->sequence_bytes;
-        start = 0;
-    }
+    base += g->call.sequence * view->sequence_bytes;
     for (j = 0; j < n; ++j) {
         const int64_t position = g->positions ? g->positions[first + j] : g->first + first + j;
         dst[j] = position < 0 || position >= g->call.kv_len
@@ -4350,6 +4347,12 @@ static void fia_row_block_lanes_(fia_row_block_ *rb, int padded) {
     }
 }
 
+/* One of a value per query head, or `none`: a run without any key may leave the array out. */
+static float fia_head_value_(fia_dtype dtype, const void *data, int head, float none) {
+    if (dtype == FIA_NONE || !data) return none;
+    return fia_value_(dtype, (const char *)data + head * fia_float_bytes_(dtype));
+}
+
 /* Key heads, tokens and bounds of a row block. */
 static void fia_row_block_make_(const fia_worker_ *w, const fia_unit_ *u, int k, fia_row_block_ *rb) {
     const fia_problem *p = w->problem;
@@ -4378,14 +4381,8 @@ static void fia_row_block_make_(const fia_worker_ *w, const fia_unit_ *u, int k,
         fia_row_bounds_(p, s, rb->token[r], &rb->lo[r], &rb->hi[r]);
         rb->all_lo = fia_max_(rb->all_lo, rb->lo[r]);
         rb->all_hi = fia_min_(rb->all_hi, rb->hi[r]);
-        rb->slope[r] = p->alibi_slopes == FIA_NONE
-                           ? 0.0f
-                           : fia_value_(p->alibi_slopes, (const char *)w->io->alibi_slopes +
-                                                             rb->head[r] * (p->alibi_slopes == FIA_F32 ? 4 : 2));
-        rb->factor[r] = p->mask_factor == FIA_NONE
-                            ? 1.0f
-                            : fia_value_(p->mask_factor, (const char *)w->io->mask_factor +
-                                                             rb->head[r] * (p->mask_factor == FIA_F32 ? 4 : 2));
+        rb->slope[r] = fia_head_value_(p->alibi_slopes, w->io->alibi_slopes, rb->head[r], 0.0f);
+        rb->factor[r] = fia_head_value_(p->mask_factor, w->io->mask_factor, rb->head[r], 1.0f);
         rb->finite &= rb->factor[r] - rb->factor[r] == 0.0f;
     }
     fia_row_block_lanes_(rb, s->family == FIA_FAMILY_STREAM ? 1 << fia_rows_index_(rb->rows) : FIA_MAX_ROWS_);
@@ -4408,7 +4405,7 @@ static void fia_query_rows_(const fia_worker_ *w, const fia_row_block_ *rb, int 
     for (i = 0; i < 1 + (p->rope_dim > 0); ++i) {
         fia_rows rows = {NULL, 0, 0, 0, 0, 0, NULL};
         for (r = 0; r < rb->rows; ++r)
-            from[r] = (const char *)bases[i] + (p->q_packed ? 0 : rb->sequence->index * views[i]->sequence_bytes) +
+            from[r] = (const char *)bases[i] + rb->sequence->index * views[i]->sequence_bytes +
                       rb->head[r] * views[i]->head_bytes + (rb->sequence->q_start + rb->token[r]) * views[i]->row_bytes;
         rows.row = from;
         rows.n = rb->rows;
@@ -4419,10 +4416,10 @@ static void fia_query_rows_(const fia_worker_ *w, const fia_row_block_ *rb, int 
     for (r = 0; r < rb->rows; ++r, dst += width) {
         const int64_t row = rb->sequence->q_start + rb->token[r];
         if (p->query_scale.dtype != FIA_NONE && io->query_scale) {
-            const float scale = fia_value_(
-                p->query_scale.dtype, (const char *)io->query_scale +
-                                          (p->q_packed ? 0 : rb->sequence->index * p->query_scale.sequence_bytes) +
-                                          rb->head[r] * p->query_scale.head_bytes + row * p->query_scale.token_bytes);
+            const float scale =
+                fia_value_(p->query_scale.dtype,
+                           (const char *)io->query_scale + rb->sequence->index * p->query_scale.sequence_bytes +
+                               rb->head[r] * p->query_scale.head_bytes + row * p->query_scale.token_bytes);
             fia_scale_row_(dst, scale, p->dim);
         }
         if (factor != 1.0f) fia_scale_row_(dst, factor, width);
@@ -4434,11 +4431,6 @@ static void fia_query_rows_(const fia_worker_ *w, const fia_row_block_ *rb, int 
 }
 
 /* ---- finish: rows to out and lse ---- */
-
-static float fia_sink_of_(const fia_problem *p, const fia_io *io, int head) {
-    if (p->sinks == FIA_NONE || !io->sinks) return -FIA_INF_; /* a run without any key may leave them out */
-    return fia_value_(p->sinks, (const char *)io->sinks + head * (p->sinks == FIA_F32 ? 4 : 2));
-}
 
 /* Multiplier and offset of an output row, if it has any. */
 static void fia_out_scales_(const fia_problem *p, const fia_io *io, int head, float *room, const float **mul,
@@ -4454,6 +4446,18 @@ static void fia_out_scales_(const fia_problem *p, const fia_io *io, int head, fl
     }
 }
 
+static void fia_write_row_(const fia_worker_ *w, int64_t sequence, int64_t head, int64_t row, const float *o,
+                           const float *mul, const float *add, float lse) {
+    const fia_problem *p = w->problem;
+    w->plan->codec_out->store((char *)w->io->out + sequence * p->out.sequence_bytes + head * p->out.head_bytes +
+                                  row * p->out.row_bytes,
+                              o, p->value_dim, mul, add, p->out.params);
+    if (p->want_lse)
+        memcpy((char *)w->io->lse + sequence * p->lse_sequence_bytes + head * p->lse_head_bytes +
+                   row * p->lse_row_bytes,
+               &lse, sizeof(lse));
+}
+
 static void fia_finish_rows_(const fia_worker_ *w, const fia_row_block_ *rb, fia_partial_ state) {
     const fia_problem *p = w->problem;
     const fia_io *io = w->io;
@@ -4461,23 +4465,17 @@ static void fia_finish_rows_(const fia_worker_ *w, const fia_row_block_ *rb, fia
     int r;
     for (r = 0; r < rb->rows; ++r) {
         float *o = state.o + (ptrdiff_t)r * p->value_dim;
-        const int64_t row = s->q_start + rb->token[r];
-        char *out = (char *)io->out + (p->q_packed ? 0 : s->index * p->out.sequence_bytes) +
-                    rb->head[r] * p->out.head_bytes + row * p->out.row_bytes;
         float lse = p->lse_empty, weight;
         const float *mul = NULL, *add = NULL;
         if (state.l[r] == 0.0f) {
             memset(o, 0, (size_t)p->value_dim * sizeof(float));
         } else {
-            lse = fia_state_finish_(state.m[r], state.l[r], fia_sink_of_(p, io, rb->head[r]), &weight);
+            const float sink = fia_head_value_(p->sinks, io->sinks, rb->head[r], -FIA_INF_);
+            lse = fia_state_finish_(state.m[r], state.l[r], sink, &weight);
             fia_weigh_result_(o, weight, p->value_dim);
             fia_out_scales_(p, io, rb->head[r], w->out, &mul, &add);
         }
-        w->plan->codec_out->store(out, o, p->value_dim, mul, add, p->out.params);
-        if (p->want_lse)
-            memcpy((char *)io->lse + (p->q_packed ? 0 : s->index * p->lse_sequence_bytes) +
-                       rb->head[r] * p->lse_head_bytes + row * p->lse_row_bytes,
-                   &lse, sizeof(lse));
+        fia_write_row_(w, s->index, rb->head[r], s->q_start + rb->token[r], o, mul, add, lse);
     }
 }
 
@@ -5138,15 +5136,7 @@ static void fia_fill_item_(const fia_worker_ *w, int64_t index) {
     if (!p->q_packed) row = w->job->sequences[index].q_len;
     memset(w->part.m, 0, w->job->layout.partial_floats * sizeof(float));
     for (; row < end; ++row)
-        for (h = 0; h < p->n_q_heads; ++h) {
-            char *out = (char *)w->io->out + (p->q_packed ? 0 : index * p->out.sequence_bytes) + h * p->out.head_bytes +
-                        row * p->out.row_bytes;
-            w->plan->codec_out->store(out, w->part.m, p->value_dim, NULL, NULL, p->out.params);
-            if (p->want_lse)
-                memcpy((char *)w->io->lse + (p->q_packed ? 0 : index * p->lse_sequence_bytes) + h * p->lse_head_bytes +
-                           row * p->lse_row_bytes,
-                       &p->lse_empty, sizeof(float));
-        }
+        for (h = 0; h < p->n_q_heads; ++h) fia_write_row_(w, index, h, row, w->part.m, NULL, NULL, p->lse_empty);
 }
 
 /* Cuts that begin at or before item i. */
@@ -5768,13 +5758,16 @@ static int fia_reorders_(void) {
 /* Windows past every position are no windows; rows of one piece have no next one, nor have packed rows sequences apart;
  * the default scale. */
 static void fia_normalise_(fia_problem *p) {
-    fia_view *const view[6] = {&p->query, &p->query_rope, &p->key, &p->key_rope, &p->value, &p->out};
+    fia_view *const view[6] = {&p->query, &p->query_rope, &p->out, &p->key, &p->key_rope, &p->value};
     fia_scale_view *const scale[4] = {&p->key_scale, &p->key_offset, &p->value_scale, &p->value_offset};
     int i;
     for (i = 0; i < 4; ++i)
         if (p->kv_packed && scale[i]->place == FIA_PLACE_ROWS) scale[i]->sequence_bytes = 0;
-    for (i = 0; i < 6; ++i)
+    for (i = 0; i < 6; ++i) {
         if (view[i]->piece_elements == 0) view[i]->piece_bytes = 0;
+        if (i < 3 ? p->q_packed : p->kv_packed) view[i]->sequence_bytes = 0;
+    }
+    if (p->q_packed) p->query_scale.sequence_bytes = p->lse_sequence_bytes = 0;
     if (p->window_left > FIA_SPAN_LIMIT_) p->window_left = FIA_UNBOUNDED;
     if (p->window_right > FIA_SPAN_LIMIT_) p->window_right = FIA_UNBOUNDED;
     p->window_left = fia_max_(p->window_left, -FIA_SPAN_LIMIT_);

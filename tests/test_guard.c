@@ -129,6 +129,48 @@ static void nothing_beside_scales_and_offsets_is_touched(void **state) {
                 }
 }
 
+/* Rows of no keys read no term by key or head, so a call may leave them out. */
+static void a_run_without_keys_needs_queries_alone(void **state) {
+    const call_how how = {CALL_PHASES, 3, 0, 1, 0xff, 0};
+    const float none = -INFINITY;
+    int64_t h, r;
+    int k, style, b;
+    (void)state;
+    for (k = 0; k < SCENARIOS; ++k)
+        for (style = 0; style < SCALE_STYLES; ++style) {
+            const call_form form = {0};
+            fia_report report;
+            const char *out;
+            call_spec spec;
+            fia_io io;
+            call c;
+            scenario_spec(k, &spec);
+            set_scales(&spec, style, CALL_HEAD_MAJOR);
+            for (b = 0; b < spec.n; ++b) spec.sequence[b].kv_len = 0;
+            call_make(&c, &spec, &form);
+            io = c.io;
+            fia_io_init(&c.io);
+            c.io.n_sequences = io.n_sequences;
+            c.io.q_lens = io.q_lens;
+            c.io.kv_lens = io.kv_lens;
+            c.io.query = io.query;
+            c.io.query_rope = io.query_rope;
+            c.io.out = io.out;
+            c.io.lse = io.lse;
+            if (call_try(&c, &how, &report) != FIA_OK)
+                fail_msg("%s, scales %d: %s", scenario_name(k), style, report.text);
+            for (b = 0; b < spec.n; ++b)
+                for (h = 0; h < spec.Hkv * spec.G; ++h)
+                    for (r = 0; r < spec.sequence[b].q_len; ++r) {
+                        out = call_at(&c, CALL_OUT, b, h, r);
+                        while (out < call_at(&c, CALL_OUT, b, h, r) + spec.Dv * call_size(spec.out))
+                            assert_int_equal(*out++, 0);
+                        assert_memory_equal(call_at(&c, CALL_LSE, b, h, r), &none, 4);
+                    }
+            call_free(&c);
+        }
+}
+
 /* ---- the workspace ---- */
 
 /* At every place of a cache line, and to the last byte. */
@@ -695,6 +737,7 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(nothing_behind_any_buffer_is_touched),
     cmocka_unit_test(nothing_before_any_buffer_is_touched),
     cmocka_unit_test(nothing_beside_scales_and_offsets_is_touched),
+    cmocka_unit_test(a_run_without_keys_needs_queries_alone),
     cmocka_unit_test(nothing_behind_the_workspace_is_written),
     cmocka_unit_test(rows_outside_bounds_are_never_touched),
     cmocka_unit_test(bytes_between_output_rows_are_left_alone),
