@@ -6231,9 +6231,8 @@ FIA_API fia_status fia_merge(const fia_merge_shape *shape, float *out, float *ls
     for (b = 0; b < shape->sequences; ++b)
         for (h = 0; h < shape->heads; ++h)
             for (r = 0; r < shape->rows; ++r) {
-                const ptrdiff_t at = b * shape->sequence_bytes + h * shape->head_bytes + r * shape->row_bytes;
-                const ptrdiff_t l =
-                    b * shape->lse_sequence_bytes + h * shape->lse_head_bytes + r * shape->lse_row_bytes;
+                const int64_t at = b * shape->sequence_bytes + h * shape->head_bytes + r * shape->row_bytes;
+                const int64_t l = b * shape->lse_sequence_bytes + h * shape->lse_head_bytes + r * shape->lse_row_bytes;
                 fia_merge_row_((float *)(void *)((char *)out + at), (float *)(void *)((char *)lse + l),
                                (const float *)(const void *)((const char *)part_out + at),
                                *(const float *)(const void *)((const char *)part_lse + l), shape->dim);

@@ -4,7 +4,8 @@
 # folder). A compiler that is not given is left out.
 #   public     the public part: C99, C11, C17, C++11, C++17, C++20 with each compiler, without SIMDe on the path
 #   dialects   the bodies in all these dialects, for this machine
-#   clang      the bodies for every target that clang can compile here, the ARM ones where there is a cross libc
+#   clang      the bodies for every target that clang can compile here, the ARM ones where there is a cross libc, and with
+#              pointers of 32 bits
 #   cplusplus  the same as C++11, by both, and by CXX_ARM for the ARM targets
 #   static     a private copy in each of two files of one program
 #   copied     fia.h copied into an empty folder, and one line of cc
@@ -51,6 +52,12 @@ dialects) in_all_dialects "$here/body_twice.c" $flags -march=native ;;
 clang)
     [ -n "${CLANG:-}" ] || { echo "SKIPPED: no clang"; exit 77; }
     for target in $targets; do try "$CLANG" -std=c99 $warnings $flags $target -c "$root/tests/body.c" -o clang.o; done
+    narrow= # pointers of 32 bits: the C library's headers do for them, but for one that lists what it lacks
+    [ -f /usr/include/x86_64-linux-gnu/bits/libc-header-start.h ] && mkdir -p narrow/gnu && : >narrow/gnu/stubs-32.h && narrow=1
+    for target in ${narrow:+-DFIA_SCALAR=16 -march=x86-64 -march=x86-64-v4}; do
+        try "$CLANG" -m32 -isystem narrow -isystem /usr/include/x86_64-linux-gnu -std=c99 $warnings $flags $target \
+            -c "$root/tests/body.c" -o clang.o
+    done
     arm=/usr/aarch64-linux-gnu/include
     [ -d $arm ] && [ "$(uname -m)" = x86_64 ] || arm=
     for target in ${arm:+$arm_targets}; do
