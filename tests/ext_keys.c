@@ -366,7 +366,7 @@ static void store(test_case *c) {
     }
 }
 
-static const case_wanted wanted[] = {{"key form: ext_listed", 1000}, {"key form: ext_listed in pieces", 50},
+static const case_wanted wanted[] = {{"key form: ext_listed", 1000}, {"key form: ext_listed in pieces", 100},
                                      {"families: stream", 300},      {"families: tile", 300},
                                      {"cuts: chunks", 100},          {"merge: in phase 2", 100}};
 

@@ -353,8 +353,8 @@ static void store(test_case *c) {
 }
 
 static const case_wanted wanted[] = {{"tile kernel: ext_tile_pieces", 800},
-                                     {"tile kernel: ext_tile_int8", 80},
-                                     {"key form: paged in pieces", 50},
+                                     {"tile kernel: ext_tile_int8", 100},
+                                     {"key form: paged in pieces", 100},
                                      {"cuts: rows", 200},
                                      {"cuts: chunks", 100},
                                      {"merge: in phase 2", 100}};

@@ -140,7 +140,7 @@ static void a_run_without_keys_needs_queries_alone(void **state) {
         for (style = 0; style < SCALE_STYLES; ++style) {
             const call_form form = {0};
             fia_report report;
-            const char *out;
+            char *out, *end;
             call_spec spec;
             fia_io io;
             call c;
@@ -163,8 +163,8 @@ static void a_run_without_keys_needs_queries_alone(void **state) {
                 for (h = 0; h < spec.Hkv * spec.G; ++h)
                     for (r = 0; r < spec.sequence[b].q_len; ++r) {
                         out = call_at(&c, CALL_OUT, b, h, r);
-                        while (out < call_at(&c, CALL_OUT, b, h, r) + spec.Dv * call_size(spec.out))
-                            assert_int_equal(*out++, 0);
+                        end = out + (size_t)spec.Dv * call_size(spec.out);
+                        while (out < end) assert_int_equal(*out++, 0);
                         assert_memory_equal(call_at(&c, CALL_LSE, b, h, r), &none, 4);
                     }
             call_free(&c);
