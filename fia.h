@@ -174,8 +174,8 @@ typedef struct fia_scale_view {
 typedef struct fia_mask_view {
     fia_dtype dtype;          /**< FIA_NONE (default): absent; F32/F16/BF16, or BOOL/I8/U8 for drop_mask */
     int32_t reserved;         /**< 0 */
-    int64_t rows, keys;       /**< extent of the tensor: the lengths of a run must fit, which phase 0 checks; rows is
-                                   not looked at where row_bytes is 0 */
+    int64_t rows, keys;       /**< extent of the tensor: the lengths of a run must fit, which phase 0 checks; where
+                                   row_bytes is 0 any number of rows fits */
     ptrdiff_t sequence_bytes; /**< 0 broadcasts */
     ptrdiff_t head_bytes;     /**< 0 broadcasts */
     ptrdiff_t row_bytes;      /**< 0 broadcasts */
@@ -183,7 +183,7 @@ typedef struct fia_mask_view {
 
 /** How a length array is to be read. Values are int32 or int64, read when the job runs. */
 enum {
-    FIA_LENGTHS_EACH = 0,  /**< (B): one length per sequence; absent: every sequence has the longest length */
+    FIA_LENGTHS_EACH = 0,  /**< (B): one length per sequence; absent: io.kv_rows, else the longest length for all */
     FIA_LENGTHS_ENDS = 1,  /**< (B): running sums, first element = first length (the operators' form) */
     FIA_LENGTHS_STARTS = 2 /**< (B + 1): running sums from 0 (cu_seqlens) */
 };
@@ -230,12 +230,12 @@ typedef struct fia_problem {
     int32_t dim;          /**< D: elements of a query and key row, 1 .. 65536 */
     int32_t rope_dim;     /**< Dr: elements of a rope row; 0 (default): no rope pair */
     int32_t value_dim;    /**< Dv: elements of a value and output row, 1 .. 65536 */
-    int32_t value_in_key; /**< 1: V is the first Dv <= D elements of each key row (MLA); value view and io.value
-                               unused */
+    int32_t value_in_key; /**< 1: V is the first Dv <= D elements of each key row (MLA); the value view is unused,
+                               io.value and io.value_list must be NULL */
 
     fia_view query, query_rope;    /**< rows of D and Dr elements, Hq heads */
     fia_view key, key_rope, value; /**< rows of D, Dr and Dv elements, Hkv heads */
-    fia_view out;                  /**< rows of Dv elements, Hq heads; rows of different indices share no byte */
+    fia_view out;       /**< rows of Dv elements, Hq heads; each stride goes past all that smaller ones span */
     int32_t q_packed;   /**< 1: sequences lie one after another along the row axis of query, query_rope, out and
                              lse */
     int32_t kv_packed;  /**< 1: the same for strided keys and values */
@@ -300,7 +300,8 @@ typedef struct fia_io {
     ptrdiff_t list_bytes;                              /**< default sizeof(void *) */
     /** FIA_KEYS_LIST: head strides in elements, where they differ by sequence */
     fia_ints key_head_strides, key_rope_head_strides, value_head_strides;
-    fia_ints kv_rows; /**< FIA_KEYS_LIST: rows that each sequence has room for; absent: max_kv_len */
+    fia_ints kv_rows; /**< FIA_KEYS_LIST: rows that each sequence has room for, without kv_lens also its length; absent:
+                           max_kv_len */
     void *out;        /**< written: (B, Hq, Sq, Dv) by out's strides; NULL where no row is written; overlaps no input */
     float *lse;       /**< written with want_lse: (B, Hq, Sq) by the lse strides; overlaps no input */
     fia_ints q_lens, kv_lens; /**< in the forms of the problem */
@@ -370,10 +371,10 @@ enum { FIA_PHASE_CHECK = 0, FIA_PHASE_ATTEND = 1, FIA_PHASE_FOLD = 2, FIA_PHASES
 
 /** Rows that fia_merge and fia_merge_finish work on: f32, (sequences, heads, rows, dim) by strides. */
 typedef struct fia_merge_shape {
-    int64_t sequences, heads, rows;                  /**< default 1 each; 0: nothing is done */
-    int32_t dim;                                     /**< Dv: elements of a row of O; default 0, to be set */
-    int32_t reserved;                                /**< 0 */
-    ptrdiff_t sequence_bytes, head_bytes, row_bytes; /**< of O */
+    int64_t sequences, heads, rows; /**< default 1 each; 0: a checked shape, and nothing is done */
+    int32_t dim;                    /**< Dv: elements of a row of O; default 0, to be set in any case */
+    int32_t reserved;               /**< 0 */
+    ptrdiff_t sequence_bytes, head_bytes, row_bytes;             /**< of O */
     ptrdiff_t lse_sequence_bytes, lse_head_bytes, lse_row_bytes; /**< of LSE */
 } fia_merge_shape;
 
@@ -640,7 +641,8 @@ FIA_API void fia_io_init(fia_io *io);
 FIA_API fia_status fia_plan_make(const struct fia_context *context, const fia_problem *problem, int max_workers,
                                  fia_plan *plan, fia_report *report);
 
-/** Ends a plan. Does nothing on a CPU; a backend may hold an executor there. */
+/** Ends a plan that was made (one that was refused is not written). Does nothing on a CPU; a backend may hold an executor
+ * there. */
 FIA_API void fia_plan_release(fia_plan *plan);
 
 /**
@@ -663,8 +665,9 @@ FIA_API fia_status fia_run_ith(const fia_job *job, int ith, int nth, void (*barr
                                fia_report *report);
 
 /**
- * Items of a phase, for those who hand them out themselves: about max_workers, of equal work as far as cuts can
- * make it. Phase 0 has one; those of the others are known when it is done, 0 before that and after a refusal.
+ * Items of a phase, for those who hand them out themselves: a (sequence, KV head) or a part of one, cut where shares of
+ * equal work for max_workers end. Phase 0 has one; those of the others are known when it is done (by the phase 0 that
+ * ran last in the workspace), 0 before that and after a refusal.
  * returns:  0 for a job that fia_run would refuse, too
  * threads:  a barrier after each phase; this reads the workspace, so nobody may call it when the next phase 0 begins
  */
@@ -698,8 +701,9 @@ FIA_API void fia_finish_init(fia_finish *finish);
 
 /**
  * Folds a part into a running result: out, lse <- merge(out, lse; part_out, part_lse), in the caller's order.
- * O is normalised, LSE natural, without sink; an LSE of -inf or +inf with O = 0 is empty.
- * reads:    out, lse, part_out, part_lse, all by `shape`; out may not overlap part_out
+ * O is normalised, LSE natural, without sink; an LSE of -inf or +inf is empty, whatever stands in O: a row that keeps
+ * scores of -inf alone is NaN undivided, and 0 after a merge.
+ * reads:    out, lse, part_out, part_lse, all by `shape`; out and lse overlap nothing
  * writes:   out, lse
  * returns:  FIA_OK; FIA_ERR_ARGUMENT, and nothing is written
  * threads:  any number on distinct rows
@@ -2128,7 +2132,8 @@ FIA_INLINE_ int fia_is_natural_(const fia_problem *p) {
 
 /* What a raw dot product is multiplied by before it reaches modifiers (natural) or exp2 (else): folded into q. */
 static float fia_q_factor_(const fia_problem *p) {
-    if (!fia_is_natural_(p)) return (float)((double)p->scale * 1.4426950408889634);
+    const double base2 = (double)p->scale * 1.4426950408889634;
+    if (!fia_is_natural_(p)) return (float)(base2 > FLT_MAX ? FLT_MAX : base2 < -FLT_MAX ? -FLT_MAX : base2);
     return p->bias.dtype != FIA_NONE && p->bias_before_scale ? 1.0f : p->scale;
 }
 
@@ -3069,7 +3074,8 @@ static const fia_tile fia_tile_lanes_ = {"lanes",
  * Unit: a sequence, one KV head (or all, where a key's heads lie side by side), and row blocks that share prepared
  * keys. Item: a unit, or what lies between two cuts of it. A cut is a point (unit, row block, chunk). */
 
-#define FIA_SPAN_LIMIT_ ((int64_t)1 << 60) /* offsets and windows stay below, so that sums of a few cannot overflow */
+#define FIA_SPAN_LIMIT_ ((int64_t)1 << 60) /* sizes and offsets stay below, so that sums of a few cannot overflow */
+#define FIA_FARTHEST_ ((int64_t)1 << 62)   /* no row and key lie farther apart: 2^61 + 2^60, and lengths */
 
 enum {
     FIA_MAX_CHUNKS_ = 32,
@@ -3091,16 +3097,6 @@ typedef struct fia_cut_block_ {
 
 #define FIA_DONE_ 0x46494131u /* tells a header from what lay in the workspace before */
 
-/* What phase 0 leaves for the other phases. */
-typedef struct fia_header_ {
-    fia_report verdict;
-    int64_t n_sequences;
-    int64_t n_units, n_cuts, n_fills, n_cut_blocks;
-    int64_t n_stream, n_tile; /* sequences of each family, for explain */
-    int32_t by_chunks;        /* 1: the one unit of the call is cut across all its row blocks */
-    uint32_t done;            /* FIA_DONE_ after phase 0 */
-} fia_header_;
-
 /* Where everything lies in a workspace. One function computes it, for the size and for the binding. */
 typedef struct fia_layout_ {
     size_t sequences, cuts, shares, cut_blocks, pool, workers;
@@ -3109,6 +3105,17 @@ typedef struct fia_layout_ {
     size_t q_rows, packed, state, fold, part, scratch, prepared, decoded, rows, gather,
         out; /* offsets in a worker's share */
 } fia_layout_;
+
+/* What phase 0 leaves for the other phases. */
+typedef struct fia_header_ {
+    fia_report verdict;
+    int64_t n_sequences;
+    int64_t n_units, n_cuts, n_fills, n_cut_blocks;
+    int64_t n_stream, n_tile; /* sequences of each family, for explain */
+    int32_t by_chunks;        /* 1: the one unit of the call is cut across all its row blocks */
+    uint32_t done;            /* FIA_DONE_ after phase 0 */
+    fia_layout_ layout;       /* of the plan that phase 0 ran for */
+} fia_header_;
 
 typedef struct fia_bound_job_ {
     const fia_plan *plan;
@@ -3591,31 +3598,6 @@ static fia_status fia_check_addresses_(const fia_plan *plan, const fia_io *io, i
     return FIA_OK;
 }
 
-/* Bytes of rows that leave none out between them; 0: they do, or there is no row. */
-typedef struct fia_area_ {
-    uintptr_t low, high;
-} fia_area_;
-
-static fia_area_ fia_area_of_(const void *base, const fia_view *view, const int64_t count[3], int64_t bytes) {
-    const ptrdiff_t stride[3] = {view->sequence_bytes, view->head_bytes, view->row_bytes};
-    int64_t all = bytes, down = 0, up = bytes;
-    fia_area_ area = {0, 0};
-    int i;
-    for (i = 0; i < 3; ++i) {
-        if (!base || count[i] < 1 || view->piece_elements) return area;
-        if (stride[i] == 0 || count[i] == 1) continue;
-        all = fia_mul_(all, count[i]);
-        if (stride[i] < 0) down -= stride[i] * (count[i] - 1);
-        else up += stride[i] * (count[i] - 1);
-    }
-    if (all != up + down) return area;
-    area.low = (uintptr_t)base - (uintptr_t)down;
-    area.high = (uintptr_t)base + (uintptr_t)up;
-    return area;
-}
-
-FIA_INLINE_ int fia_areas_meet_(fia_area_ a, fia_area_ b) { return a.low && b.low && a.low < b.high && b.low < a.high; }
-
 FIA_INLINE_ int64_t fia_row_bytes_(const fia_codec *codec, const fia_view *view, int32_t elements) {
     return codec->row_bytes ? codec->row_bytes(view, elements) : elements / codec->granule * codec->granule_bytes;
 }
@@ -3627,6 +3609,35 @@ typedef struct fia_strides_ {
     ptrdiff_t stride[3];
     int64_t count[3], unit;
 } fia_strides_;
+
+/* Bytes of rows that leave none out between them; 0: they do, or there is no row. */
+typedef struct fia_area_ {
+    uintptr_t low, high;
+} fia_area_;
+
+/* From the inside to the outside each stride is what lies inside of it, or 0. */
+static fia_area_ fia_area_of_(const void *base, const fia_strides_ *s, int64_t bytes) {
+    int64_t down = 0, up = bytes;
+    fia_area_ area = {0, 0};
+    int i, k, done[3];
+    for (i = 0; i < 3; ++i) {
+        if (!base || s->count[i] < 1) return area;
+        done[i] = s->stride[i] == 0 || s->count[i] == 1;
+    }
+    for (k = 0; k < 3; ++k)
+        for (i = 0; i < 3; ++i) {
+            if (done[i] || fia_step_size_(s->stride[i]) != up + down) continue;
+            if (s->stride[i] < 0) down -= s->stride[i] * (s->count[i] - 1);
+            else up += s->stride[i] * (s->count[i] - 1);
+            done[i] = 1;
+        }
+    if (!done[0] || !done[1] || !done[2]) return area;
+    area.low = (uintptr_t)base - (uintptr_t)down;
+    area.high = (uintptr_t)base + (uintptr_t)up;
+    return area;
+}
+
+FIA_INLINE_ int fia_areas_meet_(fia_area_ a, fia_area_ b) { return a.low && b.low && a.low < b.high && b.low < a.high; }
 
 static fia_strides_ fia_out_strides_(const fia_problem *p, int64_t outer, int64_t rows) {
     const fia_strides_ s = {"out",
@@ -3694,22 +3705,25 @@ static fia_status fia_check_overlap_(const fia_plan *plan, const fia_io *io, int
                                   p->n_kv_heads, paged ? p->page_size : kv_rows}};
     const fia_strides_ out_strides = fia_out_strides_(p, rows[0], rows[2]),
                        lse_strides = fia_lse_strides_(p, rows[0], rows[2]);
-    fia_view lse_view = p->out;
     fia_area_ out, lse, area;
     int i;
     if (fia_check_apart_(report, &out_strides, fia_row_bytes_(plan->codec_out, &p->out, p->value_dim)) ||
         (p->want_lse && fia_check_apart_(report, &lse_strides, 4)))
         return FIA_ERR_ARGUMENT;
-    lse_view.sequence_bytes = p->lse_sequence_bytes;
-    lse_view.head_bytes = p->lse_head_bytes;
-    lse_view.row_bytes = p->lse_row_bytes;
-    out = fia_area_of_(io->out, &p->out, rows, fia_row_bytes_(plan->codec_out, &p->out, p->value_dim));
-    lse = fia_area_of_(p->want_lse ? io->lse : NULL, &lse_view, rows, 4);
+    out = fia_area_of_(io->out, &out_strides, fia_row_bytes_(plan->codec_out, &p->out, p->value_dim));
+    lse = fia_area_of_(p->want_lse ? io->lse : NULL, &lse_strides, 4);
     for (i = 0; i < (int)(sizeof(input) / sizeof(input[0])); ++i) {
         area.low = area.high = 0;
-        if (i < 5 && input[i])
-            area = fia_area_of_(input[i], view[i], count[i == 1 || i == 2 || i == 4],
-                                fia_row_bytes_(codec[i], view[i], elements[i]));
+        if (kv_rows == 0 && i != 0 && i != 3) continue; /* without keys queries alone are read */
+        if (i < 5 && input[i] && !view[i]->piece_elements) {
+            const int64_t *n = count[i == 1 || i == 2 || i == 4];
+            const fia_strides_ strides = {NULL,
+                                          {NULL, NULL, NULL},
+                                          {view[i]->sequence_bytes, view[i]->head_bytes, view[i]->row_bytes},
+                                          {n[0], n[1], n[2]},
+                                          1};
+            area = fia_area_of_(input[i], &strides, fia_row_bytes_(codec[i], view[i], elements[i]));
+        }
         if (input[i] && (input[i] == io->out || fia_areas_meet_(out, area)))
             return fia_refuse_text_(report, "out", "laid over an input", "outputs share no byte with it");
         if (input[i] && (input[i] == io->lse || fia_areas_meet_(lse, area)))
@@ -3871,11 +3885,12 @@ static int64_t fia_head_cost_(const fia_plan *plan, const fia_sequence_ *s) {
     return cost;
 }
 
-/* Family, chunk and units of a sequence; returns its cost. */
+/* Family, chunk and units of a sequence; returns its cost, at most 2^60: beyond, shares are less even. */
 static int64_t fia_lay_sequence_(const fia_bound_job_ *b, fia_sequence_ *s, int64_t first_unit) {
     const fia_plan *plan = b->plan;
     const int64_t lists = plan->keys->per_token ? s->q_len : s->q_len > 0;
     const int64_t rows = (plan->keys->per_token ? 1 : s->q_len) * fia_group_(b->problem);
+    int64_t cost;
     int together, per;
     s->family = fia_family_(plan, s);
     s->chunk = fia_chunk_(plan, s);
@@ -3883,7 +3898,8 @@ static int64_t fia_lay_sequence_(const fia_bound_job_ *b, fia_sequence_ *s, int6
     per = fia_unit_shape_(plan, s, &together);
     s->first_unit = first_unit;
     s->n_units = together ? lists : lists * b->problem->n_kv_heads * fia_ceil_div_(s->blocks, per);
-    return lists * b->problem->n_kv_heads * fia_head_cost_(plan, s);
+    cost = fia_mul_(lists * b->problem->n_kv_heads, fia_head_cost_(plan, s));
+    return cost < 0 ? FIA_SPAN_LIMIT_ : fia_min_(cost, FIA_SPAN_LIMIT_);
 }
 
 /* The point at `cost` from the start of a sequence: unit, row block in it, chunk in that. */
@@ -4028,7 +4044,7 @@ static fia_status fia_phase_check_(const fia_bound_job_ *b) {
     for (i = 0; i < n; ++i) {
         fia_sequence_ *s = b->sequences + i;
         s->cost_before = cost;
-        cost += fia_lay_sequence_(b, s, units);
+        cost = fia_min_(cost + fia_lay_sequence_(b, s, units), FIA_SPAN_LIMIT_);
         units += s->n_units;
         if (s->n_units > 0 && s->family == FIA_FAMILY_STREAM) ++h->n_stream;
         if (s->n_units > 0 && s->family == FIA_FAMILY_TILE) ++h->n_tile;
@@ -4078,9 +4094,11 @@ static void fia_gather_streams_(fia_gather_ *g) {
 FIA_INLINE_ void fia_row_pointers_(const char **rows, const char *p, ptrdiff_t stride, int64_t n) {
     int64_t j;
     int i;
-    for (j = 0; j + 8 <= n; j += 8, p += 8 * stride)
-        for (i = 0; i < 8; ++i) rows[j + i] = p + i * stride;
-    for (i = 0; j + i < n; ++i) rows[j + i] = p + i * stride;
+    for (j = 0; j + 8 <= n; j += 8) {
+        const char *at = p + j * stride;
+        for (i = 0; i < 8; ++i) rows[j + i] = at + i * stride;
+    }
+    for (; j < n; ++j) rows[j] = p + j * stride;
 }
 
 /* Row pointers; entries that are not followed borrow the row of one that is. Returns 0 if none is followed. */
@@ -4133,7 +4151,7 @@ static void fia_token_values_(const fia_gather_ *g, const fia_scale_view *view, 
 }
 
 /* n channel values of a scale or offset view; zeros where a run without any key leaves them out. */
-static void fia_channel_values_(const fia_scale_view *view, const void *data, int64_t sequence, int head, int n,
+static void fia_channel_values_(const fia_scale_view *view, const void *data, int64_t sequence, int64_t head, int n,
                                 float *dst) {
     const char *p = (const char *)data;
     int i;
@@ -5752,26 +5770,31 @@ static fia_status fia_check_key_form_(const fia_context *context, fia_plan *plan
 static int fia_reorders_(void) {
     volatile float large = 1e30f, small = 1.0f;
     const float a = large, b = small;
-    return (a + b) - a != 0.0f;
+    return (a + b) - a == b;
 }
 
-/* Windows past every position are no windows; rows of one piece have no next one, nor have packed rows sequences apart;
- * the default scale. */
-static void fia_normalise_(fia_problem *p) {
+/* Packed rows lie no sequence apart. */
+static void fia_clear_unused_(fia_problem *p) {
     fia_view *const view[6] = {&p->query, &p->query_rope, &p->out, &p->key, &p->key_rope, &p->value};
     fia_scale_view *const scale[4] = {&p->key_scale, &p->key_offset, &p->value_scale, &p->value_offset};
     int i;
+    for (i = 0; i < 6; ++i)
+        if (i < 3 ? p->q_packed : p->kv_packed) view[i]->sequence_bytes = 0;
     for (i = 0; i < 4; ++i)
         if (p->kv_packed && scale[i]->place == FIA_PLACE_ROWS) scale[i]->sequence_bytes = 0;
-    for (i = 0; i < 6; ++i) {
-        if (view[i]->piece_elements == 0) view[i]->piece_bytes = 0;
-        if (i < 3 ? p->q_packed : p->kv_packed) view[i]->sequence_bytes = 0;
-    }
     if (p->q_packed) p->query_scale.sequence_bytes = p->lse_sequence_bytes = 0;
-    if (p->window_left > FIA_SPAN_LIMIT_) p->window_left = FIA_UNBOUNDED;
-    if (p->window_right > FIA_SPAN_LIMIT_) p->window_right = FIA_UNBOUNDED;
-    p->window_left = fia_max_(p->window_left, -FIA_SPAN_LIMIT_);
-    p->window_right = fia_max_(p->window_right, -FIA_SPAN_LIMIT_);
+}
+
+/* Windows past every position are no windows; rows of one piece have no next one; the default scale. */
+static void fia_normalise_(fia_problem *p) {
+    fia_view *const view[6] = {&p->query, &p->query_rope, &p->out, &p->key, &p->key_rope, &p->value};
+    int i;
+    for (i = 0; i < 6; ++i)
+        if (view[i]->piece_elements == 0) view[i]->piece_bytes = 0;
+    if (p->window_left > FIA_FARTHEST_) p->window_left = FIA_UNBOUNDED;
+    if (p->window_right > FIA_FARTHEST_) p->window_right = FIA_UNBOUNDED;
+    p->window_left = fia_max_(p->window_left, -FIA_FARTHEST_);
+    p->window_right = fia_max_(p->window_right, -FIA_FARTHEST_);
     if (p->scale != p->scale) p->scale = (float)(1.0 / sqrt((double)p->dim + p->rope_dim));
 }
 
@@ -5818,6 +5841,7 @@ static int fia_plan_stream_rows_(const fia_plan *plan) {
 
 static fia_status fia_plan_kernels_(const fia_context *context, fia_plan *plan, fia_report *report) {
     const fia_problem *p = &plan->problem;
+    int64_t most;
     plan->tile = fia_find_tile_(context, p);
     if (!plan->tile) return fia_lacks_(report, "problem", "right", "no tile kernel of this context serves it");
     plan->stream_k = fia_find_stream_(context, p->key.dtype);
@@ -5834,10 +5858,10 @@ static fia_status fia_plan_kernels_(const fia_context *context, fia_plan *plan, 
     if (p->pin_chunk && p->max_kv_len / p->pin_chunk >= INT32_MAX - 1)
         return fia_refuse_(report, "pin_chunk", p->pin_chunk, "max_kv_len # is more than 2^31 of them", p->max_kv_len,
                            0);
-    if (p->max_q_len > INT32_MAX * fia_min_(plan->tile->rows, FIA_STREAM_ROWS) / fia_group_(p))
+    most = (INT32_MAX - 1) * fia_min_(plan->tile->rows, FIA_STREAM_ROWS) / fia_group_(p); /* blocks are int32 */
+    if (p->max_q_len > most)
         return fia_refuse_(report, "max_q_len", p->max_q_len,
-                           "a KV head has at most # rows for each of its # query heads",
-                           INT32_MAX * fia_min_(plan->tile->rows, FIA_STREAM_ROWS) / fia_group_(p), fia_group_(p));
+                           "a KV head has at most # rows for each of its # query heads", most, fia_group_(p));
     return FIA_OK;
 }
 
@@ -5856,12 +5880,13 @@ FIA_API fia_status fia_plan_make(const fia_context *context, const fia_problem *
     made.max_workers = max_workers;
     made.problem = *problem;
     made.context = context;
+    fia_clear_unused_(&made.problem);
     if ((status = fia_check_context_(context, report)) != FIA_OK ||
         (status = FIA_CHECK_RANGES_(report, workers)) != FIA_OK ||
-        (status = fia_check_sizes_(problem, report)) != FIA_OK ||
+        (status = fia_check_sizes_(&made.problem, report)) != FIA_OK ||
         (status = fia_check_key_form_(context, &made, report)) != FIA_OK ||
         (status = fia_check_views_(context, &made, report)) != FIA_OK ||
-        (status = fia_check_modifiers_(problem, report)) != FIA_OK)
+        (status = fia_check_modifiers_(&made.problem, report)) != FIA_OK)
         return status;
     fia_normalise_(&made.problem);
     if ((status = fia_plan_kernels_(context, &made, report)) != FIA_OK) return status;
@@ -5906,13 +5931,21 @@ static void fia_phase_begin_(const fia_bound_job_ *b) {
     memset(b->header, 0, sizeof(*b->header));
     b->header->verdict.status = FIA_OK;
     fia_phase_check_(b);
+    b->header->layout = b->layout;
     b->header->done = FIA_DONE_;
+}
+
+/* The workspace holds what phase 0 left for this plan, or for one with the same layout. */
+static int fia_is_laid_out_(const fia_bound_job_ *b) {
+    const fia_layout_ *mine = &b->layout, *its = &b->header->layout;
+    return b->header->done == FIA_DONE_ && mine->total == its->total && mine->cuts == its->cuts &&
+           mine->cut_blocks == its->cut_blocks && mine->workers == its->workers &&
+           mine->worker_bytes == its->worker_bytes;
 }
 
 /* The verdict that lies in the workspace. */
 static fia_status fia_verdict_(const fia_bound_job_ *b, fia_report *report) {
-    if (b->header->done != FIA_DONE_)
-        return fia_refuse_text_(report, "workspace", "without a verdict", "phase 0 comes first");
+    if (!fia_is_laid_out_(b)) return fia_refuse_text_(report, "workspace", "without a verdict", "phase 0 comes first");
     if (report) *report = b->header->verdict;
     return b->header->verdict.status;
 }
@@ -6144,6 +6177,24 @@ FIA_API fia_tensor fia_tensor_make(void *data, fia_dtype dtype, int ndim, const 
 
 /* ---- merge of shards ---- */
 
+static fia_strides_ fia_merge_strides_(const fia_merge_shape *s) {
+    const fia_strides_ strides = {"",
+                                  {"sequence_bytes", "head_bytes", "row_bytes"},
+                                  {s->sequence_bytes, s->head_bytes, s->row_bytes},
+                                  {s->sequences, s->heads, s->rows},
+                                  4};
+    return strides;
+}
+
+static fia_strides_ fia_merge_lse_strides_(const fia_merge_shape *s) {
+    const fia_strides_ strides = {"lse_",
+                                  {"sequence_bytes", "head_bytes", "row_bytes"},
+                                  {s->lse_sequence_bytes, s->lse_head_bytes, s->lse_row_bytes},
+                                  {s->sequences, s->heads, s->rows},
+                                  4};
+    return strides;
+}
+
 /* written: out and lse are, so their rows must lie apart. */
 static fia_status fia_check_merge_(const fia_merge_shape *s, int written, fia_report *report) {
     if (!s) return fia_refuse_text_(report, "shape", "NULL", "must point to a shape");
@@ -6153,16 +6204,7 @@ static fia_status fia_check_merge_(const fia_merge_shape *s, int written, fia_re
                                     {"rows", s->rows, 0, FIA_SPAN_LIMIT_},
                                     {"dim", s->dim, 1, FIA_MAX_DIM_},
                                     {"reserved", s->reserved, 0, 0}};
-        const fia_strides_ o = {"",
-                                {"sequence_bytes", "head_bytes", "row_bytes"},
-                                {s->sequence_bytes, s->head_bytes, s->row_bytes},
-                                {s->sequences, s->heads, s->rows},
-                                4};
-        const fia_strides_ lse = {"lse_",
-                                  {"sequence_bytes", "head_bytes", "row_bytes"},
-                                  {s->lse_sequence_bytes, s->lse_head_bytes, s->lse_row_bytes},
-                                  {s->sequences, s->heads, s->rows},
-                                  4};
+        const fia_strides_ o = fia_merge_strides_(s), lse = fia_merge_lse_strides_(s);
         if (FIA_CHECK_RANGES_(report, table) || fia_check_strides_(report, &o) || fia_check_strides_(report, &lse))
             return FIA_ERR_ARGUMENT;
         if (written && (fia_check_apart_(report, &o, (int64_t)s->dim * 4) || fia_check_apart_(report, &lse, 4)))
@@ -6194,16 +6236,32 @@ static void fia_merge_row_(float *o, float *lse, const float *part_o, float part
     *lse = (float)(m + fia_log_(sum));
 }
 
-/* Rows of O at two addresses share bytes. */
-static int fia_merge_meets_(const fia_merge_shape *s, const void *a, const void *b) {
-    const int64_t count[3] = {s->sequences, s->heads, s->rows};
-    fia_view view;
-    memset(&view, 0, sizeof(view));
-    view.sequence_bytes = s->sequence_bytes;
-    view.head_bytes = s->head_bytes;
-    view.row_bytes = s->row_bytes;
-    return a == b || fia_areas_meet_(fia_area_of_(a, &view, count, (int64_t)s->dim * 4),
-                                     fia_area_of_(b, &view, count, (int64_t)s->dim * 4));
+/* What is written shares no byte with anything else, as far as rows leave none out; addresses differ in any case. */
+static fia_status fia_check_merge_places_(const fia_merge_shape *s, const float *out, const float *lse,
+                                          const float *part_out, const float *part_lse, fia_report *report) {
+    const fia_strides_ rows = fia_merge_strides_(s), lses = fia_merge_lse_strides_(s);
+    const int64_t bytes = (int64_t)s->dim * 4;
+    const fia_area_ o = fia_area_of_(out, &rows, bytes), part_o = fia_area_of_(part_out, &rows, bytes);
+    const fia_area_ l = fia_area_of_(lse, &lses, 4), part_l = fia_area_of_(part_lse, &lses, 4);
+    if (fia_check_place_(report, "out", out, 4) || fia_check_place_(report, "lse", lse, 4) ||
+        fia_check_place_(report, "part_out", part_out, 4) || fia_check_place_(report, "part_lse", part_lse, 4))
+        return FIA_ERR_ARGUMENT;
+    {
+        const struct {
+            const char *name, *value;
+            const float *a, *b;
+            fia_area_ x, y;
+        } pair[] = {{"out", "laid over part_out", out, part_out, o, part_o},
+                    {"out", "laid over part_lse", out, part_lse, o, part_l},
+                    {"lse", "laid over part_lse", lse, part_lse, l, part_l},
+                    {"lse", "laid over part_out", lse, part_out, l, part_o},
+                    {"lse", "laid over out", lse, out, l, o}};
+        int i;
+        for (i = 0; i < (int)(sizeof(pair) / sizeof(pair[0])); ++i)
+            if (pair[i].a == pair[i].b || fia_areas_meet_(pair[i].x, pair[i].y))
+                return fia_refuse_text_(report, pair[i].name, pair[i].value, "what is written shares no byte with it");
+    }
+    return FIA_OK;
 }
 
 FIA_API void fia_merge_shape_init(fia_merge_shape *shape) {
@@ -6221,13 +6279,7 @@ FIA_API fia_status fia_merge(const fia_merge_shape *shape, float *out, float *ls
     int64_t b, h, r;
     if (fia_check_merge_(shape, 1, report)) return FIA_ERR_ARGUMENT;
     if (shape->sequences == 0 || shape->heads == 0 || shape->rows == 0) return fia_ok_(report);
-    if (fia_check_place_(report, "out", out, 4) || fia_check_place_(report, "lse", lse, 4) ||
-        fia_check_place_(report, "part_out", part_out, 4) || fia_check_place_(report, "part_lse", part_lse, 4))
-        return FIA_ERR_ARGUMENT;
-    if (fia_merge_meets_(shape, out, part_out))
-        return fia_refuse_text_(report, "out", "laid over part_out", "a result shares no byte with a part");
-    if (lse == part_lse)
-        return fia_refuse_text_(report, "lse", "at the address of part_lse", "a result shares no byte with a part");
+    if (fia_check_merge_places_(shape, out, lse, part_out, part_lse, report)) return FIA_ERR_ARGUMENT;
     for (b = 0; b < shape->sequences; ++b)
         for (h = 0; h < shape->heads; ++h)
             for (r = 0; r < shape->rows; ++r) {
@@ -6261,25 +6313,29 @@ static void fia_merge_finish_row_(const fia_codec *codec, const fia_finish *f, c
             fia_weigh_result_(x, weight, m);
         }
         if (f->scale.dtype != FIA_NONE)
-            fia_channel_values_(&f->scale, (const char *)f->scale_data + i * f->scale.channel_bytes, 0, (int)head, m,
-                                mul);
+            fia_channel_values_(&f->scale, (const char *)f->scale_data + i * f->scale.channel_bytes, 0, head, m, mul);
         if (f->offset.dtype != FIA_NONE)
-            fia_channel_values_(&f->offset, (const char *)f->offset_data + i * f->offset.channel_bytes, 0, (int)head, m,
+            fia_channel_values_(&f->offset, (const char *)f->offset_data + i * f->offset.channel_bytes, 0, head, m,
                                 add);
         codec->store(dst, x, m, !empty && f->scale.dtype != FIA_NONE ? mul : NULL,
                      !empty && f->offset.dtype != FIA_NONE ? add : NULL, view->params);
     }
 }
 
-/* Everything about a finish but its addresses. view: finish->out, completed by its codec. */
-static fia_status fia_check_finish_(const fia_context *context, const fia_merge_shape *s, const fia_finish *f,
-                                    fia_view *view, const fia_codec **codec, fia_report *report) {
-    const fia_view_check_ out = {"out", view, s->dim, s->sequences, s->heads, s->rows, 1, 0};
+static fia_strides_ fia_finish_strides_(const fia_merge_shape *s, const fia_view *view) {
     const fia_strides_ strides = {"out",
                                   {".sequence_bytes", ".head_bytes", ".row_bytes"},
                                   {view->sequence_bytes, view->head_bytes, view->row_bytes},
                                   {s->sequences, s->heads, s->rows},
                                   1};
+    return strides;
+}
+
+/* Everything about a finish but its addresses. view: finish->out, completed by its codec. */
+static fia_status fia_check_finish_(const fia_context *context, const fia_merge_shape *s, const fia_finish *f,
+                                    fia_view *view, const fia_codec **codec, fia_report *report) {
+    const fia_view_check_ out = {"out", view, s->dim, s->sequences, s->heads, s->rows, 1, 0};
+    const fia_strides_ strides = fia_finish_strides_(s, view);
     const fia_scale_check_ scale = {"scale", &f->scale, 0, s->heads, 0, s->dim, 1 << FIA_PLACE_ROWS};
     const fia_scale_check_ offset = {"offset", &f->offset, 0, s->heads, 0, s->dim, 1 << FIA_PLACE_ROWS};
     fia_status status = fia_check_context_(context, report);
@@ -6293,12 +6349,20 @@ static fia_status fia_check_finish_(const fia_context *context, const fia_merge_
         return fia_refuse_text_(report, "sinks", "NULL", "sinks_dtype is given, so they are needed");
     if (f->sinks && f->sinks_dtype == FIA_NONE)
         return fia_refuse_text_(report, "sinks_dtype", "none", "sinks are given, so it must be f32, f16 or bf16");
+    if (f->scale_data && f->scale.dtype == FIA_NONE)
+        return fia_refuse_text_(report, "scale_data", "given", "scale has no dtype, so it must be NULL");
+    if (f->offset_data && f->offset.dtype == FIA_NONE)
+        return fia_refuse_text_(report, "offset_data", "given", "offset has no dtype, so it must be NULL");
     return FIA_OK;
 }
 
 /* The addresses of a finish with at least one row. */
-static fia_status fia_check_finish_places_(const fia_finish *f, const fia_codec *codec, const float *out,
-                                           const float *lse, fia_report *report) {
+static fia_status fia_check_finish_places_(const fia_merge_shape *s, const fia_finish *f, const fia_codec *codec,
+                                           const fia_view *view, const float *out, const float *lse,
+                                           fia_report *report) {
+    const fia_strides_ rows = fia_merge_strides_(s), lses = fia_merge_lse_strides_(s),
+                       results = fia_finish_strides_(s, view);
+    const fia_area_ result = fia_area_of_(f->result, &results, fia_row_bytes_(codec, view, s->dim));
     if (fia_check_place_(report, "out", out, 4) || fia_check_place_(report, "lse", lse, 4) ||
         fia_check_place_(report, "result", f->result, codec->alignment) ||
         fia_check_address_(report, "sinks", f->sinks, 1, 0, fia_float_bytes_(f->sinks_dtype)))
@@ -6309,8 +6373,10 @@ static fia_status fia_check_finish_places_(const fia_finish *f, const fia_codec 
     if (f->offset.dtype != FIA_NONE &&
         fia_check_place_(report, "offset_data", f->offset_data, fia_float_bytes_(f->offset.dtype)))
         return FIA_ERR_ARGUMENT;
-    if (f->result == (const void *)out || f->result == (const void *)lse)
-        return fia_refuse_text_(report, "result", "at the address of out or lse", "it shares no byte with them");
+    if (f->result == (const void *)out || f->result == (const void *)lse ||
+        fia_areas_meet_(result, fia_area_of_(out, &rows, (int64_t)s->dim * 4)) ||
+        fia_areas_meet_(result, fia_area_of_(lse, &lses, 4)))
+        return fia_refuse_text_(report, "result", "laid over out or lse", "it shares no byte with them");
     return FIA_OK;
 }
 
@@ -6328,7 +6394,7 @@ FIA_API fia_status fia_merge_finish(const fia_context *context, const fia_merge_
     status = fia_check_finish_(fia_context_or_default_(context), shape, finish, &view, &codec, report);
     if (status != FIA_OK || shape->sequences == 0 || shape->heads == 0 || shape->rows == 0)
         return status == FIA_OK ? fia_ok_(report) : status;
-    if (fia_check_finish_places_(finish, codec, out, lse, report)) return FIA_ERR_ARGUMENT;
+    if (fia_check_finish_places_(shape, finish, codec, &view, out, lse, report)) return FIA_ERR_ARGUMENT;
     for (b = 0; b < shape->sequences; ++b)
         for (h = 0; h < shape->heads; ++h)
             for (r = 0; r < shape->rows; ++r)

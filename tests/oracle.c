@@ -171,8 +171,10 @@ double oracle_half_ulp(fia_dtype dtype, double x) {
 static int64_t int_at(const fia_ints *ints, int64_t index) {
     const ptrdiff_t step = ints->stride_bytes ? ints->stride_bytes : ints->dtype == FIA_I32 ? 4 : 8;
     const char *at = (const char *)ints->data + (ints->broadcast ? 0 : index * step);
+    int64_t value;
     if (ints->dtype == FIA_I32) return (int64_t)oracle_decode(FIA_I32, at, 0);
-    return (int64_t)oracle_decode(FIA_I64, at, 0);
+    memcpy(&value, at, sizeof value); /* a double would round it */
+    return value;
 }
 
 /* First row and number of rows of a sequence by a length array in one of its three forms. */

@@ -557,7 +557,21 @@ static void output_rules(verdict *v, const fia_problem *p) {
     wrong_if(v, lse[2] % 4 || too_far(lse[2], count[2]), "lse_row_bytes");
 }
 
-static void problem_rules(verdict *v, const fia_problem *p, const fia_plan *base) {
+/* Packed rows are no sequence apart: whatever those strides hold is as good as 0. */
+static fia_problem without_unused(const fia_problem *given) {
+    fia_problem p = *given;
+    size_t i;
+    if (p.q_packed) p.query.sequence_bytes = p.query_rope.sequence_bytes = p.out.sequence_bytes = 0;
+    if (p.q_packed) p.lse_sequence_bytes = p.query_scale.sequence_bytes = 0;
+    if (p.kv_packed) p.key.sequence_bytes = p.key_rope.sequence_bytes = p.value.sequence_bytes = 0;
+    for (i = 0; p.kv_packed && i < sizeof(scale_table) / sizeof(scale_table[0]); ++i) {
+        fia_scale_view *s = (fia_scale_view *)(void *)((char *)&p + scale_table[i].at);
+        if ((scale_table[i].of == 'k' || scale_table[i].of == 'v') && s->place == FIA_PLACE_ROWS) s->sequence_bytes = 0;
+    }
+    return p;
+}
+
+static void problem_rules(verdict *v, const fia_problem *given, const fia_plan *base) {
     static const view_names names[6] = {VIEW_NAMES("query"), VIEW_NAMES("key"),        VIEW_NAMES("out"),
                                         VIEW_NAMES("value"), VIEW_NAMES("query_rope"), VIEW_NAMES("key_rope")};
     static const char *const bias[6] = {"bias.rows",           "bias.keys",       "bias.reserved",
@@ -567,6 +581,7 @@ static void problem_rules(verdict *v, const fia_problem *p, const fia_plan *base
                                        "additive_mask.head_bytes", "additive_mask.row_bytes"};
     static const char *const drop[6] = {"drop_mask.rows",           "drop_mask.keys",       "drop_mask.reserved",
                                         "drop_mask.sequence_bytes", "drop_mask.head_bytes", "drop_mask.row_bytes"};
+    const fia_problem cleared = without_unused(given), *p = &cleared;
     const fia_dtype small[3] = {p->mask_factor, p->alibi_slopes, p->sinks};
     static const char *const small_names[3] = {"mask_factor", "alibi_slopes", "sinks"};
     const int paged = p->keys == FIA_KEYS_PAGED;
@@ -1665,15 +1680,18 @@ static void every_field_of_a_merge(void **state) {
             } else bad.refused += try_merge(&s, out, lse, place[2], place[3], &v);
         }
     }
-    for (i = 0; i < 4; ++i) { /* NULL, off by one and two bytes, a part in the place of a result */
+    for (i = 0; i < 4; ++i) { /* NULL, off by one and two bytes, at a result, one element behind its start */
         float *const saved = place[i];
         bad.field = names[i];
-        for (k = 0; k < 4; ++k) {
-            if (k == 3 && i < 2) continue;
+        for (k = 0; k < 7; ++k) {
+            float *const at[7] = {NULL, saved, saved, out, lse, out + 1, lse + 1};
+            char over[32];
+            if (k > 2 && (i == 0 || (i == 1 && k != 3 && k != 5))) continue;
+            (void)snprintf(over, sizeof(over), "laid over %s", i == 1 ? "out" : names[i]);
             if (k == 0) v = bad_word(names[i], "NULL");
             else if (k < 3) v = bad_int(names[i], k); /* what is left over four bytes */
-            else v = bad_word(i == 2 ? "out" : "lse", i == 2 ? "laid over part_out" : "at the address of part_lse");
-            place[i] = k == 0 ? NULL : k == 3 ? (i == 2 ? out : lse) : (float *)(void *)((char *)saved + k);
+            else v = bad_word(i > 1 && k % 2 ? "out" : "lse", over);
+            place[i] = k == 1 || k == 2 ? (float *)(void *)((char *)saved + k) : at[k];
             (void)snprintf(bad.value, sizeof(bad.value), "pointer %d", k);
             bad.refused += try_merge(&good, place[0], place[1], place[2], place[3], &v);
         }
@@ -1779,6 +1797,8 @@ static void sweep_finish(const field *f, int of_shape) {
         fia_finish changed = good;
         show_value(list.at[k]);
         set_field(of_shape ? (void *)&s : (void *)&changed, f, list.at[k]);
+        if (changed.scale.dtype == FIA_NONE) changed.scale_data = NULL;
+        if (changed.offset.dtype == FIA_NONE) changed.offset_data = NULL;
         finish_rules(&v, &changed, &s);
         if (!v.n &&
             (!fits(&s, &changed.out) || llabs(changed.scale.head_bytes) > 4096 ||
@@ -1807,22 +1827,29 @@ static void every_field_of_a_finish(void **state) {
     for (i = 0; i < SHAPE_FIELDS; ++i) sweep_finish(&shape_fields[i], 1);
     for (i = 0; i < FINISH_FIELDS; ++i) sweep_finish(&finish_fields[i], 0);
     for (i = 0; i < 6; ++i) {
-        for (k = 0; k < 2; ++k) {
+        for (k = 0; k < (i == 0 ? 6 : 2); ++k) {
             fia_finish f = merge_finish();
             const void *rows[2] = {inputs[0], inputs[1]};
+            double *const over[4] = {inputs[0], inputs[0] + 1, inputs[1], inputs[1] + 1};
             const void **at = i == 1   ? &f.scale_data
                               : i == 2 ? &f.offset_data
                               : i == 3 ? &rows[0]
                               : i == 4 ? &rows[1]
                                        : &f.sinks;
             if (i == 5 && k == 0) continue; /* no sinks are fine */
-            if (i == 0) f.result = k ? (char *)f.result + 1 : NULL;
+            if (i == 0) f.result = k > 1 ? (void *)over[k - 2] : k ? (char *)f.result + 1 : NULL;
             else *at = k ? (const char *)*at + 1 : NULL;
             bad.field = names[i];
             (void)snprintf(bad.value, sizeof(bad.value), "pointer %d", k);
-            v = k ? bad_int(names[i], 1) : bad_word(names[i], "NULL");
+            v = k > 1 ? bad_word(names[i], "laid over") : k ? bad_int(names[i], 1) : bad_word(names[i], "NULL");
             bad.refused += try_finish(&shape, &f, rows[0], rows[1], &v, &report);
         }
+    }
+    for (i = 1; i < 3; ++i) {
+        fia_finish f = merge_finish();
+        (i == 1 ? &f.scale : &f.offset)->dtype = FIA_NONE;
+        v = bad_word(bad.field = names[i], "given");
+        bad.refused += try_finish(&shape, &f, inputs[0], inputs[1], &v, &report);
     }
     v = bad_word(bad.field = "finish", "NULL");
     bad.refused += try_finish(&shape, NULL, inputs[0], inputs[1], &v, &report);

@@ -1,0 +1,206 @@
+/* SPDX-License-Identifier: MIT */
+/* Ends of ranges that random cases do not reach: windows and positions near 2^61, large scales, rounding modes, the
+ * workspace of another job, inputs with holes. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+#include <fenv.h>
+#include <float.h>
+#include <math.h>
+
+#include "plan_and_run.h"
+
+enum { KEYS = 4 };
+
+/* One row of one element, q times k is 1 everywhere; V counts up from 1. */
+typedef struct small {
+    fia_problem p;
+    fia_io io;
+    float q, key[KEYS], value[KEYS], out;
+} small;
+
+static void small_make(small *s) {
+    int j;
+    memset(s, 0, sizeof *s);
+    fia_problem_init(&s->p);
+    fia_io_init(&s->io);
+    s->p.max_q_len = 1;
+    s->p.max_kv_len = KEYS;
+    s->p.dim = s->p.value_dim = 1;
+    s->p.key.row_bytes = s->p.value.row_bytes = sizeof(float);
+    s->q = 1;
+    for (j = 0; j < KEYS; ++j) {
+        s->key[j] = 1;
+        s->value[j] = (float)(j + 1);
+    }
+    s->io.query = &s->q;
+    s->io.key = s->key;
+    s->io.value = s->value;
+    s->io.out = &s->out;
+}
+
+static float small_run(small *s) {
+    fia_report report;
+    s->out = -1;
+    if (plan_and_run(NULL, &s->p, &s->io, NULL, &report) != FIA_OK) fail_msg("%s", report.text);
+    return s->out;
+}
+
+static fia_ints one_int(const int64_t *value) {
+    fia_ints ints;
+    memset(&ints, 0, sizeof ints);
+    ints.data = value;
+    ints.dtype = FIA_I64;
+    return ints;
+}
+
+/* A row at `row`, keys from `first` on; `left` is the distance to key 1. */
+static void check_left(int64_t row, int64_t first, int family) {
+    const int64_t left = row - first - 1;
+    small s;
+    small_make(&s);
+    s.p.pin_family = family;
+    s.io.q_offset = one_int(&row);
+    s.io.kv_offset = one_int(&first);
+    s.p.window_left = left;
+    assert_true(small_run(&s) == 3); /* 2, 3 and 4 are kept */
+    s.p.window_left = left - 3;
+    assert_true(small_run(&s) == 0);
+    s.p.window_left = INT64_MAX - 1;
+    assert_true(small_run(&s) == 2.5f);
+}
+
+/* The same to the right: `right` is the distance to key 2. */
+static void check_right(int64_t row, int64_t first, int family) {
+    const int64_t right = first + 2 - row;
+    small s;
+    small_make(&s);
+    s.p.pin_family = family;
+    s.io.q_offset = one_int(&row);
+    s.io.kv_offset = one_int(&first);
+    s.p.window_right = right;
+    assert_true(small_run(&s) == 2); /* 1, 2 and 3 */
+    s.p.window_right = right - 3;
+    assert_true(small_run(&s) == 0);
+    s.p.window_right = INT64_MIN;
+    assert_true(small_run(&s) == 0);
+    s.p.window_right = INT64_MAX - 1;
+    assert_true(small_run(&s) == 2.5f);
+}
+
+static void windows_reach_as_far_as_positions(void **state) {
+    const int64_t far = (int64_t)1 << 60;
+    int family;
+    (void)state;
+    for (family = FIA_FAMILY_STREAM; family <= FIA_FAMILY_TILE; ++family) {
+        check_left(2 * far, -far, family);
+        check_left(far + 1, 0, family);
+        check_left(-2 * far, far, family);
+        check_right(-2 * far, far, family);
+        check_right(0, far, family);
+        check_right(2 * far, -far, family);
+    }
+}
+
+static void a_large_scale_stays_finite(void **state) {
+    const float scales[] = {3e38f, -3e38f, FLT_MAX};
+    int i, family;
+    (void)state;
+    for (i = 0; i < 3; ++i)
+        for (family = FIA_FAMILY_STREAM; family <= FIA_FAMILY_TILE; ++family) {
+            small s;
+            small_make(&s);
+            s.q = 0;
+            s.p.scale = scales[i];
+            s.p.pin_family = family;
+            assert_true(small_run(&s) == 2.5f);
+        }
+}
+
+static void any_rounding_mode_is_planned(void **state) {
+    const int modes[] = {FE_UPWARD, FE_DOWNWARD, FE_TOWARDZERO, FE_TONEAREST};
+    fia_report report;
+    fia_plan plan;
+    small s;
+    int i;
+    (void)state;
+    small_make(&s);
+    for (i = 0; i < 4; ++i) {
+        fia_status status;
+        if (fesetround(modes[i])) continue;
+        status = fia_plan_make(NULL, &s.p, 1, &plan, &report);
+        fesetround(FE_TONEAREST);
+        assert_int_equal(status, FIA_OK);
+    }
+}
+
+/* Phase 0 of a large job ran in memory that then serves a small one. */
+static void the_verdict_of_another_job_does_not_count(void **state) {
+    fia_report report;
+    fia_plan large, little;
+    fia_job job;
+    char *room;
+    small s;
+    (void)state;
+    small_make(&s);
+    s.p.n_sequences = s.io.n_sequences = 1000;
+    s.p.out.sequence_bytes = 4;
+    s.io.out = calloc(1000, sizeof(float));
+    assert_int_equal(fia_plan_make(NULL, &s.p, 4, &large, &report), FIA_OK);
+    room = (char *)malloc(large.workspace_bytes);
+    assert_non_null(room);
+    job.plan = &large, job.io = &s.io, job.workspace = room, job.workspace_bytes = large.workspace_bytes;
+    assert_int_equal(fia_phase_run(&job, FIA_PHASE_CHECK, 0, 1, 0), FIA_OK);
+    assert_true(fia_phase_items(&job, FIA_PHASE_ATTEND) >= 1000);
+    free(s.io.out);
+    small_make(&s);
+    assert_int_equal(fia_plan_make(NULL, &s.p, 4, &little, &report), FIA_OK);
+    job.plan = &little, job.workspace_bytes = little.workspace_bytes;
+    assert_int_equal(fia_phase_items(&job, FIA_PHASE_ATTEND), 0);
+    assert_int_equal(fia_job_report(&job, &report), FIA_ERR_ARGUMENT);
+    assert_int_equal(fia_phase_run(&job, FIA_PHASE_ATTEND, 0, 1, 0), FIA_ERR_ARGUMENT);
+    assert_int_equal(fia_explain(&little, &job, NULL, 0), fia_explain(&little, NULL, NULL, 0));
+    assert_int_equal(fia_run(&job, NULL, &report), FIA_OK);
+    assert_true(s.out == 2.5f);
+    free(room);
+}
+
+/* Keys of four elements two apart, heads ten apart: elements 6 to 9 belong to nobody. */
+static void outputs_may_lie_in_the_holes_of_inputs(void **state) {
+    float room[16], value[2] = {5, 5};
+    fia_report report;
+    small s;
+    int j;
+    (void)state;
+    small_make(&s);
+    for (j = 0; j < 16; ++j) room[j] = 1;
+    s.p.max_kv_len = 2;
+    s.p.n_q_heads = s.p.n_kv_heads = 2;
+    s.p.dim = 4;
+    s.p.value_dim = 2;
+    s.p.key.row_bytes = 8;
+    s.p.key.head_bytes = 40;
+    s.p.value.row_bytes = 0;
+    s.p.out.head_bytes = 8;
+    s.io.query = s.io.key = room;
+    s.io.value = value;
+    s.io.out = room + 6;
+    if (plan_and_run(NULL, &s.p, &s.io, NULL, &report) != FIA_OK) fail_msg("%s", report.text);
+    for (j = 0; j < 16; ++j) assert_true(room[j] == (j < 6 || j > 9 ? 1 : 5));
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(windows_reach_as_far_as_positions),
+        cmocka_unit_test(a_large_scale_stays_finite),
+        cmocka_unit_test(any_rounding_mode_is_planned),
+        cmocka_unit_test(the_verdict_of_another_job_does_not_count),
+        cmocka_unit_test(outputs_may_lie_in_the_holes_of_inputs),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
