@@ -246,7 +246,9 @@ typedef struct fia_problem {
     int32_t pin_family;      /**< FIA_FAMILY_*; AUTO (default): by the sequence's query length, see fia_explain */
     int64_t page_size;       /**< P: keys of a page */
     int64_t n_pages;         /**< pages of the pool: every page id that is followed lies in [0, n_pages) */
-    int64_t table_columns;   /**< columns of the block table: its row stride in elements */
+    int64_t table_columns;   /**< columns of the block table */
+    ptrdiff_t table_bytes;   /**< from a sequence's row of it to the next; 0 (default): they lie side by side */
+    int32_t table_broadcast; /**< 1: one row of the block table serves every sequence */
     uint8_t keys_params[64]; /**< for an added key form */
 
     float scale;               /**< NaN (default): 1 / sqrt(D + Dr) */
@@ -308,8 +310,9 @@ typedef struct fia_io {
     /** Global position of row 0 and of key 0, may be negative; default: align (which knows the kv length of this call
      * alone, so shards of a KV give both), and 0. */
     fia_ints q_offset, kv_offset;
-    const int32_t *block_table; /**< (B, table_columns): page ids; entries past a length or a bound are not read */
-    const void *keys_data;      /**< for an added key form */
+    /** (B, table_columns) by table_bytes: page ids; entries past a length or a bound are not read */
+    const int32_t *block_table;
+    const void *keys_data;                          /**< for an added key form */
     const void *bias, *additive_mask, *drop_mask;   /**< (B, Hq, rows, keys) by their views */
     const void *mask_factor, *alibi_slopes, *sinks; /**< (Hq), side by side */
     /** (sequence, head, token, channel) by their views; out's: (head, channel) */
@@ -743,7 +746,7 @@ typedef struct fia_fused_infer_attention_score_v2_args {
     fia_tensor pse_shift;            /**< (B or 1, N, S1, S2), added after the scale */
     /** bool, int8, uint8: non-zero drops. Modes 0 and 1: (S1, S2), (B or 1, S1, S2) or (B or 1, 1, S1, S2), with one
      * query row also (B or 1, S2); extents may be larger; pages: S2 is columns * block_size. Modes 2 to 4: (2048, 2048)
-     * with leading ones, its content is not read and may lie anywhere. */
+     * with leading ones, its content is not read and may lie anywhere. In mode 0 one without elements is as none. */
     fia_tensor atten_mask;
     /** Packed layouts (TND, NTD and their pairs): running sums, both needed. Else lengths: one element serves all
      * sequences, elements after the B-th are not read, and with one query row actual_seq_qlen has no effect. Pages:
@@ -793,7 +796,8 @@ typedef struct fia_fused_infer_attention_score_v2_args {
 FIA_API void fia_fused_infer_attention_score_v2_init(fia_fused_infer_attention_score_v2_args *args);
 
 /** Replaces attention_out and softmax_lse of `args` by tensors of the right shape (contiguous, data NULL; LSE absent
- * without return_softmax_lse). The whole call is validated, so everything else must be set. Returns as _plan. */
+ * without return_softmax_lse). The whole call is validated, so everything else must be set. Returns as _plan, but FIA_OK
+ * for a right call that is not in this build. */
 FIA_API fia_status fia_fused_infer_attention_score_v2_outputs(fia_fused_infer_attention_score_v2_args *args,
                                                               fia_report *report);
 
@@ -1927,9 +1931,15 @@ static int64_t fia_strided_runs_(const fia_keys_call *call, int64_t first, int64
     return 1;
 }
 
+/* The sequence's row of the block table; the plan set table_bytes. */
+static const int32_t *fia_table_row_(const fia_keys_call *call) {
+    return (const int32_t *)(const void *)((const char *)call->io->block_table +
+                                           call->sequence * call->problem->table_bytes);
+}
+
 static int64_t fia_paged_runs_(const fia_keys_call *call, int64_t first, int64_t n, fia_run_of_keys *runs) {
     const int64_t size = call->problem->page_size;
-    const int32_t *table = call->io->block_table + call->sequence * call->problem->table_columns;
+    const int32_t *table = fia_table_row_(call);
     int64_t column = first / size, slot = first % size, count = 0;
     for (; n > 0; ++count, ++column, slot = 0) {
         runs[count].outer = table[column];
@@ -1943,7 +1953,7 @@ static int64_t fia_paged_runs_(const fia_keys_call *call, int64_t first, int64_t
 /* Only the ids of pages that hold a key of [first, end) are looked at. */
 static int fia_paged_check_(const fia_keys_call *call, int64_t first, int64_t end, char *text, size_t text_bytes) {
     const fia_problem *p = call->problem;
-    const int32_t *table = call->io->block_table + call->sequence * p->table_columns;
+    const int32_t *table = fia_table_row_(call);
     int64_t column;
     for (column = first / p->page_size; column * p->page_size < end; ++column) {
         if (table[column] < 0 || table[column] >= p->n_pages) {
@@ -3615,24 +3625,28 @@ typedef struct fia_area_ {
     uintptr_t low, high;
 } fia_area_;
 
-/* From the inside to the outside each stride is what lies inside of it, or 0. */
-static fia_area_ fia_area_of_(const void *base, const fia_strides_ *s, int64_t bytes) {
+/* From the inside to the outside each stride is what lies inside of it, or 0. Of up to six axes. */
+static fia_area_ fia_area_of_(const void *base, const ptrdiff_t *stride, const int64_t *count, int axes,
+                              int64_t bytes) {
     int64_t down = 0, up = bytes;
     fia_area_ area = {0, 0};
-    int i, k, done[3];
-    for (i = 0; i < 3; ++i) {
-        if (!base || s->count[i] < 1) return area;
-        done[i] = s->stride[i] == 0 || s->count[i] == 1;
+    int i, k, left = 0;
+    int done[6];
+    for (i = 0; i < axes; ++i) {
+        if (!base || count[i] < 1) return area;
+        done[i] = stride[i] == 0 || count[i] == 1;
+        left += !done[i];
     }
-    for (k = 0; k < 3; ++k)
-        for (i = 0; i < 3; ++i) {
-            if (done[i] || fia_step_size_(s->stride[i]) != up + down) continue;
-            if (s->stride[i] < 0) down -= s->stride[i] * (s->count[i] - 1);
-            else up += s->stride[i] * (s->count[i] - 1);
+    for (k = left; k > 0; --k)
+        for (i = 0; i < axes; ++i) {
+            if (done[i] || fia_step_size_(stride[i]) != up - down) continue;
+            if (stride[i] < 0) down += stride[i] * (count[i] - 1);
+            else up += stride[i] * (count[i] - 1);
             done[i] = 1;
+            --left;
         }
-    if (!done[0] || !done[1] || !done[2]) return area;
-    area.low = (uintptr_t)base - (uintptr_t)down;
+    if (!base || left > 0) return area;
+    area.low = (uintptr_t)base + (uintptr_t)down;
     area.high = (uintptr_t)base + (uintptr_t)up;
     return area;
 }
@@ -3710,19 +3724,15 @@ static fia_status fia_check_overlap_(const fia_plan *plan, const fia_io *io, int
     if (fia_check_apart_(report, &out_strides, fia_row_bytes_(plan->codec_out, &p->out, p->value_dim)) ||
         (p->want_lse && fia_check_apart_(report, &lse_strides, 4)))
         return FIA_ERR_ARGUMENT;
-    out = fia_area_of_(io->out, &out_strides, fia_row_bytes_(plan->codec_out, &p->out, p->value_dim));
-    lse = fia_area_of_(p->want_lse ? io->lse : NULL, &lse_strides, 4);
+    out = fia_area_of_(io->out, out_strides.stride, rows, 3, fia_row_bytes_(plan->codec_out, &p->out, p->value_dim));
+    lse = fia_area_of_(p->want_lse ? io->lse : NULL, lse_strides.stride, rows, 3, 4);
     for (i = 0; i < (int)(sizeof(input) / sizeof(input[0])); ++i) {
         area.low = area.high = 0;
         if (kv_rows == 0 && i != 0 && i != 3) continue; /* without keys queries alone are read */
         if (i < 5 && input[i] && !view[i]->piece_elements) {
-            const int64_t *n = count[i == 1 || i == 2 || i == 4];
-            const fia_strides_ strides = {NULL,
-                                          {NULL, NULL, NULL},
-                                          {view[i]->sequence_bytes, view[i]->head_bytes, view[i]->row_bytes},
-                                          {n[0], n[1], n[2]},
-                                          1};
-            area = fia_area_of_(input[i], &strides, fia_row_bytes_(codec[i], view[i], elements[i]));
+            const ptrdiff_t strides[3] = {view[i]->sequence_bytes, view[i]->head_bytes, view[i]->row_bytes};
+            area = fia_area_of_(input[i], strides, count[i == 1 || i == 2 || i == 4], 3,
+                                fia_row_bytes_(codec[i], view[i], elements[i]));
         }
         if (input[i] && (input[i] == io->out || fia_areas_meet_(out, area)))
             return fia_refuse_text_(report, "out", "laid over an input", "outputs share no byte with it");
@@ -5740,7 +5750,8 @@ static fia_status fia_check_key_form_(const fia_context *context, fia_plan *plan
     const fia_problem *p = &plan->problem;
     const fia_range_ table[] = {{"page_size", p->page_size, 1, FIA_SPAN_LIMIT_},
                                 {"n_pages", p->n_pages, 0, INT32_MAX},
-                                {"table_columns", p->table_columns, 0, FIA_SPAN_LIMIT_}};
+                                {"table_columns", p->table_columns, 0, FIA_SPAN_LIMIT_},
+                                {"table_broadcast", p->table_broadcast, 0, 1}};
     int64_t room;
     int i;
     plan->keys = fia_find_keys_(context, p->keys);
@@ -5758,6 +5769,7 @@ static fia_status fia_check_key_form_(const fia_context *context, fia_plan *plan
     if (room < 0 || room > FIA_SPAN_LIMIT_)
         return fia_refuse_(report, "table_columns", p->table_columns,
                            "the table of # sequences would span more than 2^60 bytes", p->n_sequences, 0);
+    if (fia_check_stride_(report, "table", "_bytes", p->table_bytes, p->n_sequences, 4)) return FIA_ERR_ARGUMENT;
     room = fia_mul_(p->table_columns, p->page_size);
     if (room >= 0 && p->max_kv_len > room)
         return fia_refuse_(report, "max_kv_len", p->max_kv_len, "the block table has room for # keys", room, 0);
@@ -5785,12 +5797,15 @@ static void fia_clear_unused_(fia_problem *p) {
     if (p->q_packed) p->query_scale.sequence_bytes = p->lse_sequence_bytes = 0;
 }
 
-/* Windows past every position are no windows; rows of one piece have no next one; the default scale. */
+/* Windows past every position are no windows; rows of one piece have no next one; the defaults of scale and
+ * table_bytes. */
 static void fia_normalise_(fia_problem *p) {
     fia_view *const view[6] = {&p->query, &p->query_rope, &p->out, &p->key, &p->key_rope, &p->value};
     int i;
     for (i = 0; i < 6; ++i)
         if (view[i]->piece_elements == 0) view[i]->piece_bytes = 0;
+    if (p->table_broadcast) p->table_bytes = 0;
+    else if (p->keys == FIA_KEYS_PAGED && p->table_bytes == 0) p->table_bytes = (ptrdiff_t)p->table_columns * 4;
     if (p->window_left > FIA_FARTHEST_) p->window_left = FIA_UNBOUNDED;
     if (p->window_right > FIA_FARTHEST_) p->window_right = FIA_UNBOUNDED;
     p->window_left = fia_max_(p->window_left, -FIA_FARTHEST_);
@@ -6241,8 +6256,10 @@ static fia_status fia_check_merge_places_(const fia_merge_shape *s, const float 
                                           const float *part_out, const float *part_lse, fia_report *report) {
     const fia_strides_ rows = fia_merge_strides_(s), lses = fia_merge_lse_strides_(s);
     const int64_t bytes = (int64_t)s->dim * 4;
-    const fia_area_ o = fia_area_of_(out, &rows, bytes), part_o = fia_area_of_(part_out, &rows, bytes);
-    const fia_area_ l = fia_area_of_(lse, &lses, 4), part_l = fia_area_of_(part_lse, &lses, 4);
+    const fia_area_ o = fia_area_of_(out, rows.stride, rows.count, 3, bytes),
+                    part_o = fia_area_of_(part_out, rows.stride, rows.count, 3, bytes),
+                    l = fia_area_of_(lse, lses.stride, lses.count, 3, 4),
+                    part_l = fia_area_of_(part_lse, lses.stride, lses.count, 3, 4);
     if (fia_check_place_(report, "out", out, 4) || fia_check_place_(report, "lse", lse, 4) ||
         fia_check_place_(report, "part_out", part_out, 4) || fia_check_place_(report, "part_lse", part_lse, 4))
         return FIA_ERR_ARGUMENT;
@@ -6362,7 +6379,8 @@ static fia_status fia_check_finish_places_(const fia_merge_shape *s, const fia_f
                                            fia_report *report) {
     const fia_strides_ rows = fia_merge_strides_(s), lses = fia_merge_lse_strides_(s),
                        results = fia_finish_strides_(s, view);
-    const fia_area_ result = fia_area_of_(f->result, &results, fia_row_bytes_(codec, view, s->dim));
+    const fia_area_ result =
+        fia_area_of_(f->result, results.stride, results.count, 3, fia_row_bytes_(codec, view, s->dim));
     if (fia_check_place_(report, "out", out, 4) || fia_check_place_(report, "lse", lse, 4) ||
         fia_check_place_(report, "result", f->result, codec->alignment) ||
         fia_check_address_(report, "sinks", f->sinks, 1, 0, fia_float_bytes_(f->sinks_dtype)))
@@ -6374,8 +6392,8 @@ static fia_status fia_check_finish_places_(const fia_merge_shape *s, const fia_f
         fia_check_place_(report, "offset_data", f->offset_data, fia_float_bytes_(f->offset.dtype)))
         return FIA_ERR_ARGUMENT;
     if (f->result == (const void *)out || f->result == (const void *)lse ||
-        fia_areas_meet_(result, fia_area_of_(out, &rows, (int64_t)s->dim * 4)) ||
-        fia_areas_meet_(result, fia_area_of_(lse, &lses, 4)))
+        fia_areas_meet_(result, fia_area_of_(out, rows.stride, rows.count, 3, (int64_t)s->dim * 4)) ||
+        fia_areas_meet_(result, fia_area_of_(lse, lses.stride, lses.count, 3, 4)))
         return fia_refuse_text_(report, "result", "laid over out or lse", "it shares no byte with them");
     return FIA_OK;
 }
@@ -6467,6 +6485,7 @@ static const char fia_v2_names_[][2][28] = {
     {"out", "attention_out"}, {"lse", "softmax_lse"}, {"lse_sequence_bytes", "softmax_lse"},
     {"lse_head_bytes", "softmax_lse"}, {"lse_row_bytes", "softmax_lse"}, {"q_lens", "actual_seq_qlen"},
     {"kv_lens", "actual_seq_kvlen"}, {"page_size", "block_size"}, {"table_columns", "block_table's row length"},
+    {"table_bytes", "block_table"},
     {"scale", "softmax_scale"}, {"causal", "sparse_mode"}, {"window_left", "pre_tokens"},
     {"window_right", "next_tokens"}, {"bias", "pse_shift"}, {"drop_mask", "atten_mask"}, {"sinks", "learnable_sink"},
     {"query_scale", "dequant_scale_query"}, {"key_scale", "dequant_scale_key"}, {"key_offset", "dequant_offset_key"},
@@ -6550,7 +6569,8 @@ typedef struct fia_v2_call_ {
     const fia_v2_form_ *in, *out;
     int64_t B, S1, S2; /* sequences; rows and keys that a sequence has room for (packed: of the whole tensor) */
     int64_t Nq, Nkv, D, Dv, Dr;
-    int64_t n_pages; /* -1 until the first pool is seen */
+    int64_t n_pages;     /* -1 until the first pool is seen */
+    int64_t listed_rows; /* bits of tensors: one of their list had two rows or more */
     int paged, listed;
     int empty;     /* query has no element: nothing is computed */
     int keeps_all; /* one query row, no rope, not packed: sparse_mode and tokens are without effect */
@@ -6975,20 +6995,15 @@ static int fia_v2_lower_paged_(fia_v2_call_ *c, int64_t *key_dim) {
     if (!fia_v2_type_(c, FIA_V2_TABLE_, 1 << FIA_I32, "i32 is needed")) return 0;
     if (!fia_v2_rank_(c, FIA_V2_TABLE_, 2, 2, "# axes are needed")) return 0;
     if (!fia_v2_sequences_(c, FIA_V2_TABLE_, 0) || !fia_v2_last_(c, FIA_V2_TABLE_)) return 0;
-    if (c->B > 1 && t->stride[0] == 0) {
-        c->lacks = "block_table";
-        c->lacks_value = "one row for all sequences";
-        c->lacks_why = "not in this build yet; give each sequence its row";
-    } else if (c->B > 1 && t->stride[0] < t->shape[1]) {
-        return fia_v2_bad_stride_(c, FIA_V2_TABLE_, 0, "rows must lie apart");
-    }
     if (rows < 1) return fia_v2_bad_int_(c, "block_size", rows, "block_table needs # or more", 1, 0);
     c->n_pages = -1;
     c->S2 = fia_mul_(t->shape[1], rows);
     if (c->S2 < 0) return fia_v2_bad_int_(c, "block_size", rows, "times # columns it overflows", t->shape[1], 0);
     if (!fia_v2_lower_pool_(c, FIA_V2_KEY_, &p->key, key_dim)) return 0;
     p->keys = FIA_KEYS_PAGED;
-    p->table_columns = c->B > 1 && t->stride[0] ? t->stride[0] : t->shape[1];
+    p->table_columns = t->shape[1];
+    p->table_bytes = fia_v2_step_(t, 0);
+    p->table_broadcast = p->table_bytes == 0;
     p->page_size = rows;
     p->n_pages = c->n_pages;
     return fia_v2_lower_pool_(c, FIA_V2_VALUE_, &p->value, &c->Dv);
@@ -7007,22 +7022,24 @@ static int fia_v2_lower_listed_(fia_v2_call_ *c, int i, int64_t b, fia_view *vie
     const fia_tensor *list = i == FIA_V2_KEY_ ? c->args->key_list : c->args->value_list;
     const fia_view before = *view;
     const int64_t first = *dim;
+    int known;
     c->t[i] = &list[b];
     if (!fia_v2_need_(c, i, "a list has a tensor for every sequence") || !fia_v2_tensor_(c, i)) return 0;
     if (!fia_v2_type_(c, i, 1 << list[0].dtype, "a list has one element type")) return 0;
     if (!fia_v2_lower_rows_(c, i, c->Nkv, view, dim)) return 0;
-    if (b == 0) return 1;
-    if (*dim != first) return fia_v2_bad_shape_(c, i, c->in->rank - 1, "rows of a list have # elements", first);
+    if (b > 0 && *dim != first)
+        return fia_v2_bad_shape_(c, i, c->in->rank - 1, "rows of a list have # elements", first);
     /* The engine counts head strides in stored elements, an int4 tensor in int32. */
-    if (view->head_bytes != before.head_bytes && view->dtype == FIA_I4) {
+    if (b > 0 && view->head_bytes != before.head_bytes && view->dtype == FIA_I4) {
         c->lacks = fia_v2_tensors_[i].name;
         c->lacks_value = "an int4 list with several head strides";
         c->lacks_why = "not in this build yet";
     }
+    known = c->listed_rows >> i & 1; /* tensors with one row have no row stride: the first longer one sets it */
     if (list[b].shape[c->in->row] < 2) view->row_bytes = before.row_bytes;
-    view->head_bytes = before.head_bytes;
-    /* Row strides of tensors with one row are unknown, 0 until the first longer one. */
-    if (before.row_bytes != 0 && view->row_bytes != before.row_bytes) {
+    else c->listed_rows |= (int64_t)1 << i;
+    if (b > 0) view->head_bytes = before.head_bytes;
+    if (known && view->row_bytes != before.row_bytes) {
         c->lacks = fia_v2_tensors_[i].name;
         c->lacks_value = "a list with several row strides";
         c->lacks_why = "not in this build yet";
@@ -7200,6 +7217,7 @@ static int fia_v2_lower_mask_(fia_v2_call_ *c) {
         return 0;
     }
     if (!fia_v2_type_(c, FIA_V2_MASK_, FIA_V2_BYTE_, "bool, i8 or u8 is allowed")) return 0;
+    if (mode == 0 && c->S1 > 0 && c->S2 > 0 && fia_v2_numel_(c->t[FIA_V2_MASK_]) == 0) return 1; /* as if absent */
     if (mode == 9) ok = fia_v2_check_tree_(c);
     else ok = mode >= 2 ? fia_v2_check_compressed_(c) : fia_v2_lower_full_mask_(c);
     if (!ok || c->keeps_all) return ok;
@@ -7361,13 +7379,16 @@ static int fia_v2_lower_post_quant_(fia_v2_call_ *c) {
     const char *count = "this is its element count, 1 or # are allowed, num_query_heads rows of value";
     const fia_tensor *t = c->t[FIA_V2_SCALE_OUT_];
     const fia_dtype out = c->args->out_dtype;
+    const int bf16 = c->t[FIA_V2_QUERY_]->dtype == FIA_BF16;
     fia_scale_view *view = &c->problem->out_scale;
     if (out != FIA_NONE && out != FIA_I8) return fia_v2_bad_dtype_(c, "out_dtype", out, "i8 or none is allowed");
     if (!fia_v2_has_(c, FIA_V2_SCALE_OUT_)) {
         if (out == FIA_I8) return fia_v2_bad_(c, FIA_V2_SCALE_OUT_, "absent", "out_dtype i8 needs it");
         return fia_v2_need_none_(c, FIA_V2_OFFSET_OUT_, "it needs quant_scale_out");
     }
-    if (!fia_v2_type_(c, FIA_V2_SCALE_OUT_, FIA_V2_F32_ | 1 << FIA_BF16, "f32 or bf16 is allowed")) return 0;
+    if (!fia_v2_type_(c, FIA_V2_SCALE_OUT_, FIA_V2_F32_ | (bf16 ? 1 << FIA_BF16 : 0),
+                      "f32 is allowed, and bf16 with a bf16 query"))
+        return 0;
     if (!fia_v2_contiguous_(c, FIA_V2_SCALE_OUT_)) return 0;
     if (fia_v2_numel_(t) != 1 && !fia_v2_count_(c, FIA_V2_SCALE_OUT_, fia_mul_(c->Nq, c->Dv), count)) return 0;
     view->dtype = t->dtype;
@@ -7665,26 +7686,12 @@ static fia_status fia_v2_refuse_change_(const fia_plan *plan, const fia_v2_args_
 
 /* ---- addresses ---- */
 
-/* First and one past the last byte; 1 where the tensor leaves no byte between them out. */
-static int fia_v2_bytes_(const fia_tensor *t, uintptr_t *first, uintptr_t *end) {
-    const ptrdiff_t bytes = (ptrdiff_t)fia_dtype_bytes(t->dtype);
-    ptrdiff_t low = 0, high = bytes;
-    int i;
-    for (i = 0; i < t->ndim; ++i) {
-        const ptrdiff_t reach = fia_v2_step_(t, i) * (ptrdiff_t)(t->shape[i] - 1);
-        if (reach < 0) low += reach;
-        else high += reach;
-    }
-    *first = (uintptr_t)t->data + (uintptr_t)low;
-    *end = (uintptr_t)t->data + (uintptr_t)high;
-    return high - low == (ptrdiff_t)fia_v2_numel_(t) * bytes;
-}
-
-/* Two tensors without holes that share a byte. Tensors with holes may lie in each other and are not looked at. */
-static int fia_v2_overlap_(const fia_tensor *a, const fia_tensor *b) {
-    uintptr_t a0, a1, b0, b1;
-    if (!a->data || !b->data || fia_v2_numel_(a) == 0 || fia_v2_numel_(b) == 0) return 0;
-    return fia_v2_bytes_(a, &a0, &a1) && fia_v2_bytes_(b, &b0, &b1) && a0 < b1 && b0 < a1;
+/* Bytes of a tensor without holes; 0: it has some. */
+static fia_area_ fia_v2_area_(const fia_tensor *t) {
+    ptrdiff_t stride[6];
+    int axis;
+    for (axis = 0; axis < t->ndim; ++axis) stride[axis] = fia_v2_step_(t, axis);
+    return fia_area_of_(t->data, stride, t->shape, t->ndim, (int64_t)fia_dtype_bytes(t->dtype));
 }
 
 /* A tensor with elements has data, aligned, and no output lies over it. */
@@ -7701,7 +7708,7 @@ static int fia_v2_check_address_(fia_v2_call_ *c, int i) {
     if (off) return fia_v2_bad_int_(c, fia_v2_tensors_[i].name, off, aligned, bytes, 0);
     if (i == FIA_V2_MASK_ && c->args->sparse_mode >= 2) return 1; /* a shape alone: its content is not read */
     for (out = FIA_V2_OUT_; out <= FIA_V2_LSE_ && out != i; ++out) {
-        if (!fia_v2_overlap_(c->t[out], t)) continue;
+        if (!fia_areas_meet_(fia_v2_area_(c->t[out]), fia_v2_area_(t))) continue;
         fia_v2_join_(value, sizeof(value), "laid over ", fia_v2_tensors_[i].name);
         return fia_v2_bad_(c, out, value, "outputs share no byte with another tensor");
     }

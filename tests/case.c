@@ -189,12 +189,17 @@ static char *element_at(const case_tensor *t, char *row, int64_t i, int64_t *ind
     return row + i / t->view.piece_elements * t->view.piece_bytes;
 }
 
+static int32_t *table_row(const test_case *c, int64_t b) {
+    const fia_problem *p = &c->problem;
+    return c->block_table + b * (p->table_bytes ? p->table_bytes / 4 : p->table_columns);
+}
+
 /* Address of key j of sequence b. */
 static char *key_row(const test_case *c, const case_tensor *t, int64_t b, int64_t head, int64_t j) {
     const case_draw *d = &c->draw;
     int64_t start = 0, i;
     if (d->keys >= CASE_KEYS_BNBSH) {
-        return row_at(t, 0, c->block_table[b * c->problem.table_columns + j / d->page_size], head, j % d->page_size);
+        return row_at(t, 0, table_row(c, b)[j / d->page_size], head, j % d->page_size);
     }
     if (d->keys == CASE_KEYS_PACKED) {
         for (i = 0; i < b; ++i) start += d->kv_len[i];
@@ -318,11 +323,16 @@ static void make_table(test_case *c) {
     static const int32_t garbage[] = {-1, INT32_MAX, INT32_MIN, -7, 1 << 20};
     case_random *random = &c->random;
     int64_t columns = (c->draw.room_kv + c->draw.page_size - 1) / c->draw.page_size + case_between(random, 0, 2);
-    int64_t n = 0, b, i, spare = case_between(random, 1, 3), *ids;
+    int64_t n = 0, b, i, apart = 3, spare = case_between(random, 1, 3), *ids;
     int32_t first = -1;
     c->problem.page_size = c->draw.page_size;
     c->problem.table_columns = columns;
-    c->block_table = (int32_t *)case_memory(c, (size_t)(c->draw.B * columns) * sizeof(int32_t));
+    c->block_table = (int32_t *)case_memory(c, (size_t)(c->draw.B * (columns + apart)) * sizeof(int32_t));
+    if (!c->hook && columns % 3 == 1) c->problem.table_bytes = (columns + apart) * (ptrdiff_t)sizeof(int32_t);
+    if (!c->hook && columns % 3 == 2 && c->draw.B > 0) { /* from the last row to the first */
+        c->problem.table_bytes = -columns * (ptrdiff_t)sizeof(int32_t);
+        c->block_table += (c->draw.B - 1) * columns;
+    }
     c->io.block_table = c->block_table;
     for (b = 0; b < c->draw.B; ++b) {
         for (i = 0; i < columns; ++i) n += page_is_live(c, b, i);
@@ -337,7 +347,7 @@ static void make_table(test_case *c) {
     }
     for (b = 0; b < c->draw.B; ++b) {
         for (i = 0; i < columns; ++i) {
-            int32_t *entry = &c->block_table[b * columns + i];
+            int32_t *entry = table_row(c, b) + i;
             *entry = page_is_live(c, b, i) ? (int32_t)ids[--n] : garbage[case_between(random, 0, 4)];
             if (i || !page_is_live(c, b, i) || !c->draw.shared_pages) continue;
             if (first < 0) first = *entry;

@@ -263,7 +263,9 @@ static key_place find_key(const oracle_call *call, const oracle_sequence *s, int
     place.outer = p->kv_packed && p->keys == FIA_KEYS_STRIDED ? 0 : s->index;
     place.row = s->kv_start + j;
     if (p->keys == FIA_KEYS_PAGED || (p->keys >= FIA_KEYS_USER && call->io->block_table)) {
-        place.outer = call->io->block_table[s->index * p->table_columns + j / p->page_size];
+        const ptrdiff_t row = p->table_broadcast ? 0 : p->table_bytes ? p->table_bytes : p->table_columns * 4;
+        const char *table = (const char *)call->io->block_table + s->index * row;
+        place.outer = ((const int32_t *)(const void *)table)[j / p->page_size];
         place.row = j % p->page_size;
     }
     return place;

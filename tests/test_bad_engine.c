@@ -519,7 +519,7 @@ static void kernel_rules(verdict *v, const fia_problem *p, const fia_plan *base)
     wrong_if(v, p->pin_chunk % base->chunk_base != 0, "pin_chunk");
     wrong_if(v, p->pin_chunk > 0 && p->max_kv_len / p->pin_chunk >= INT32_MAX - 1, "pin_chunk");
     if (p->n_kv_heads > 0 && p->n_q_heads >= p->n_kv_heads)
-        wrong_if(v, p->max_q_len > INT32_MAX * rows / (p->n_q_heads / p->n_kv_heads), "max_q_len");
+        wrong_if(v, p->max_q_len > (INT32_MAX - 1) * rows / (p->n_q_heads / p->n_kv_heads), "max_q_len");
 }
 
 static void key_form_rules(verdict *v, const fia_problem *p) {
@@ -533,6 +533,8 @@ static void key_form_rules(verdict *v, const fia_problem *p) {
     range_rule(v, "table_columns", p->table_columns, 0, BAD_SPAN);
     wrong_if(v, p->table_columns > 0 && p->n_sequences > 0 && p->table_columns > BAD_SPAN / 4 / p->n_sequences,
              "table_columns");
+    range_rule(v, "table_broadcast", p->table_broadcast, 0, 1);
+    wrong_if(v, p->table_bytes % 4 || too_far(p->table_bytes, p->n_sequences), "table_bytes");
     if (p->page_size > 0 && p->table_columns >= 0 && p->table_columns <= INT64_MAX / p->page_size)
         wrong_if(v, p->max_kv_len > p->table_columns * p->page_size, "max_kv_len");
 }
@@ -656,6 +658,8 @@ static const field fields[] = {FIELD(n_sequences, INT64),
                                FIELD(page_size, INT64),
                                FIELD(n_pages, INT64),
                                FIELD(table_columns, INT64),
+                               FIELD(table_bytes, INT64),
+                               FIELD(table_broadcast, INT32),
                                FIELD(keys_params[0], BYTE),
                                FIELD(keys_params[63], BYTE),
                                FIELD(scale, FLOAT),
@@ -774,7 +778,7 @@ static int is_unused(const fia_problem *p, const char *name) {
             if (strcmp(name, sequences[i]) == 0) return 1;
     if (strcmp(name, "total_q") == 0) return !p->q_packed;
     if (strcmp(name, "total_kv") == 0) return !p->kv_packed;
-    if (strcmp(name, "page_size") == 0 || strcmp(name, "n_pages") == 0 || strcmp(name, "table_columns") == 0)
+    if (strcmp(name, "page_size") == 0 || strcmp(name, "n_pages") == 0 || begins(name, "table_"))
         return p->keys != FIA_KEYS_PAGED;
     if (begins(name, "key.sequence") || begins(name, "value.sequence") || begins(name, "key_rope.sequence"))
         return p->kv_packed || p->keys == FIA_KEYS_LIST ||

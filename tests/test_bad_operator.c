@@ -638,8 +638,6 @@ static void paged_rules(call_facts *c, int64_t *key_dim) {
     bad_tensor(c, t->dtype != FIA_I32 || t->ndim != 2, TABLE);
     if (c->v->wrong) return;
     bad_tensor(c, t->shape[0] != c->sequences || !last_is_dense(t), TABLE);
-    bad_tensor(c, c->sequences > 1 && t->stride[0] < t->shape[1] && t->stride[0] != 0, TABLE);
-    lacks_if(c->v, c->sequences > 1 && t->stride[0] == 0, "block_table");
     wrong_if(c->v, c->a->block_size < 1, "block_size");
     if (c->v->wrong) return;
     c->keys = times(t->shape[1], c->a->block_size);
@@ -662,6 +660,7 @@ static void list_rules(call_facts *c, int64_t *key_dim) {
     const v2_args *a = c->a;
     const int row = c->in->row;
     int64_t b, step[2] = {0, 0}; /* row strides of a list are those of its first tensor with several rows */
+    int known[2] = {0, 0};
     bad_tensor(c, c->paged, TABLE);
     bad_tensor(c, has(a, QUERY_ROPE), QUERY_ROPE);
     bad_tensor(c, c->in->sequence < 0, KEY);
@@ -675,8 +674,9 @@ static void list_rules(call_facts *c, int64_t *key_dim) {
             bad_tensor(c, pair[k]->dtype != a->key_list[0].dtype, KEY + k);
             dims[k] = laid_rules(c, pair[k], KEY + k, c->kv_heads);
             if (c->v->wrong) return;
-            lacks_if(c->v, pair[k]->shape[row] > 1 && step[k] != 0 && pair[k]->stride[row] != step[k], "key|value");
-            if (pair[k]->shape[row] > 1 && step[k] == 0) step[k] = pair[k]->stride[row];
+            lacks_if(c->v, pair[k]->shape[row] > 1 && known[k] && pair[k]->stride[row] != step[k], "key|value");
+            if (pair[k]->shape[row] > 1 && !known[k]) step[k] = pair[k]->stride[row];
+            known[k] |= pair[k]->shape[row] > 1;
             bad_tensor(c, b > 0 && dims[k] != (k ? c->value_dim : *key_dim), KEY + k);
         }
         wrong_if(c->v, pair[0]->shape[row] != pair[1]->shape[row], "key|value");
@@ -775,7 +775,7 @@ static void mask_rules(call_facts *c) {
         return;
     }
     bad_tensor(c, !is_byte(t->dtype), MASK);
-    if (c->v->wrong) return;
+    if (c->v->wrong || (mode == 0 && c->rows > 0 && c->keys > 0 && count_of(t) == 0)) return;
     if (mode == 9) {
         const int rank = c->in->packed ? 1 : 3;
         bad_tensor(c, has(c->a, PSE), PSE);
@@ -920,7 +920,8 @@ static void post_quant_rules(call_facts *c) {
         return;
     }
     lacks_if(c->v, 1, "attention_out|quant_scale_out");
-    bad_tensor(c, (s->dtype != FIA_F32 && s->dtype != FIA_BF16) || !is_dense(s), SCALE_OUT);
+    bad_tensor(c, s->dtype != FIA_F32 && (s->dtype != FIA_BF16 || of(c->a, QUERY)->dtype != FIA_BF16), SCALE_OUT);
+    bad_tensor(c, !is_dense(s), SCALE_OUT);
     bad_tensor(c, count_of(s) != 1 && count_of(s) != times(c->heads, c->value_dim), SCALE_OUT);
     if (!has(c->a, OFFSET_OUT) || c->v->wrong) return;
     offset_rules(c, OFFSET_OUT, SCALE_OUT);
@@ -975,13 +976,13 @@ static void engine_rules(call_facts *c, const fia_plan *any) {
     wrong_if(c->v, c->rows > BAD_SPAN || c->sequences > BAD_SPAN, "query|actual_seq_qlen");
     maybe_if(c->v, c->sequences > INT64_C(1) << 40, "query|actual_seq_qlen");
     wrong_if(c->v, c->keys > BAD_SPAN, "key|block_table|block_size");
-    wrong_if(c->v, c->rows > INT32_MAX * most / (c->heads / c->kv_heads), "query");
+    wrong_if(c->v, c->rows > (INT32_MAX - 1) * most / (c->heads / c->kv_heads), "query");
     if (c->paged) wrong_if(c->v, c->pages > INT32_MAX, "key");
     if (c->paged) wrong_if(c->v, c->a->block_size > BAD_SPAN, "block_size");
     if (c->paged && c->sequences > 1)
         wrong_if(c->v,
-                 times(times(table->stride[0], c->sequences), 4) > BAD_SPAN ||
-                     times(times(table->stride[0], c->sequences), 4) < 0,
+                 times(times(table->shape[1], c->sequences), 4) > BAD_SPAN ||
+                     times(times(table->shape[1], c->sequences), 4) < 0,
                  "block_table");
     if (!has(a, OUT)) return;
     for (axis = 0; axis < out->ndim - 1; ++axis)

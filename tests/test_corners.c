@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Ends of ranges that random cases do not reach: windows and positions near 2^61, large scales, rounding modes, the
- * workspace of another job, inputs with holes. */
+ * workspace of another job, inputs with holes; strides of tables and lists of the operator door. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -194,6 +194,105 @@ static void outputs_may_lie_in_the_holes_of_inputs(void **state) {
     for (j = 0; j < 16; ++j) assert_true(room[j] == (j < 6 || j > 9 ? 1 : 5));
 }
 
+/* ---- the operator door ---- */
+
+enum { B = 3, D = 16, PAGE = 2, COLUMNS = 2, PAGES = 6 };
+
+static void operator_run(fia_fused_infer_attention_score_v2_args *args, fia_status expected) {
+    fia_report report;
+    fia_plan plan;
+    fia_status status = fia_fused_infer_attention_score_v2_plan(NULL, args, 1, &plan, &report);
+    if (status != expected) fail_msg("%d: %s", (int)status, report.text);
+    if (status == FIA_OK) {
+        void *workspace = malloc(plan.workspace_bytes);
+        status = fia_fused_infer_attention_score_v2_run(&plan, args, workspace, plan.workspace_bytes, NULL, &report);
+        if (status != FIA_OK) fail_msg("%s", report.text);
+        free(workspace);
+    }
+}
+
+/* Rows of the table side by side, with a gap, the same for all, backwards: each as a table that is spelled out. */
+static void rows_of_a_block_table_may_lie_anywhere(void **state) {
+    static const int32_t table[] = {5, 0, 3, 1, 4, 2, 0, 5, 2};
+    static const int64_t step[] = {2, 3, 0, -2, 1}, shape_q[] = {B, 1, D}, shape_k[] = {PAGES, PAGE, D};
+    static const int64_t shape_t[] = {B, COLUMNS}, lens[] = {4, 3, 4};
+    float q[B * D], kv[PAGES * PAGE * D], out[2][B * D];
+    int32_t spelled[B * COLUMNS];
+    int i, j, way;
+    (void)state;
+    for (i = 0; i < B * D; ++i) q[i] = (float)(i % 7) - 3;
+    for (i = 0; i < PAGES * PAGE * D; ++i) kv[i] = (float)(i * 31 % 101) / 50 - 1;
+    for (i = 0; i < 5; ++i) {
+        const int32_t *first = step[i] < 0 ? table + 6 : table;
+        fia_fused_infer_attention_score_v2_args args;
+        fia_fused_infer_attention_score_v2_init(&args);
+        args.query = fia_tensor_make(q, FIA_F32, 3, shape_q);
+        args.key = args.value = fia_tensor_make(kv, FIA_F32, 3, shape_k);
+        args.block_size = PAGE;
+        args.actual_seq_kvlen.data = lens;
+        args.actual_seq_kvlen.count = B;
+        for (j = 0; j < B * COLUMNS; ++j) spelled[j] = first[j / COLUMNS * step[i] + j % COLUMNS];
+        for (way = 0; way < 2; ++way) {
+            args.attention_out = fia_tensor_make(out[way], FIA_F32, 3, shape_q);
+            args.block_table = fia_tensor_make(spelled, FIA_I32, 2, shape_t);
+            if (way == 1) {
+                args.block_table.data = (void *)(uintptr_t)first;
+                args.block_table.stride[0] = step[i];
+            }
+            operator_run(&args, FIA_OK);
+        }
+        assert_memory_equal(out[0], out[1], sizeof out[0]);
+    }
+}
+
+/* A mask without elements is as none, in mode 0. */
+static void an_empty_mask_is_no_mask(void **state) {
+    static const int64_t shape_q[] = {1, 3, D}, shape_k[] = {1, 4, D}, shape_m[] = {0, 4};
+    float q[3 * D], kv[4 * D], out[2][3 * D];
+    int i, way;
+    (void)state;
+    for (i = 0; i < 3 * D; ++i) q[i] = (float)(i % 7) - 3;
+    for (i = 0; i < 4 * D; ++i) kv[i] = (float)(i * 31 % 101) / 50 - 1;
+    for (way = 0; way < 3; ++way) {
+        fia_fused_infer_attention_score_v2_args args;
+        fia_fused_infer_attention_score_v2_init(&args);
+        args.query = fia_tensor_make(q, FIA_F32, 3, shape_q);
+        args.key = args.value = fia_tensor_make(kv, FIA_F32, 3, shape_k);
+        args.attention_out = fia_tensor_make(out[way > 0], FIA_F32, 3, shape_q);
+        if (way) args.atten_mask = fia_tensor_make(NULL, FIA_BOOL, way, shape_m);
+        args.next_tokens = 0; /* without a mask of no effect */
+        operator_run(&args, FIA_OK);
+        assert_memory_equal(out[0], out[way > 0], sizeof out[0]);
+        args.sparse_mode = 1;
+        operator_run(&args, FIA_ERR_ARGUMENT);
+    }
+}
+
+/* All rows of the first key are one, those of the second are not: that is two row strides, whichever comes first. */
+static void lists_of_several_row_strides_are_not_in_the_build(void **state) {
+    static const int64_t shape_q[] = {2, 1, D}, shape_k[] = {1, 4, D}, shape_one[] = {1, 1, D};
+    float *room = (float *)calloc(4 * D, sizeof(float)), *one = (float *)calloc(D, sizeof(float)), out[2 * D];
+    int order, short_first;
+    (void)state;
+    for (order = 0; order < 2; ++order)
+        for (short_first = 0; short_first < 2; ++short_first) {
+            fia_fused_infer_attention_score_v2_args args;
+            fia_tensor list[2];
+            fia_fused_infer_attention_score_v2_init(&args);
+            list[order] = fia_tensor_make(one, FIA_F32, 3, shape_k);
+            list[order].stride[1] = 0;
+            list[1 - order] = fia_tensor_make(room, FIA_F32, 3, shape_k);
+            if (short_first) list[1 - order] = fia_tensor_make(one, FIA_F32, 3, shape_one); /* no stride of its own */
+            args.query = fia_tensor_make(room, FIA_F32, 3, shape_q);
+            args.attention_out = fia_tensor_make(out, FIA_F32, 3, shape_q);
+            args.key_list = args.value_list = list;
+            args.list_count = 2;
+            operator_run(&args, short_first ? FIA_OK : FIA_ERR_NOT_IN_BUILD);
+        }
+    free(room);
+    free(one);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(windows_reach_as_far_as_positions),
@@ -201,6 +300,9 @@ int main(void) {
         cmocka_unit_test(any_rounding_mode_is_planned),
         cmocka_unit_test(the_verdict_of_another_job_does_not_count),
         cmocka_unit_test(outputs_may_lie_in_the_holes_of_inputs),
+        cmocka_unit_test(rows_of_a_block_table_may_lie_anywhere),
+        cmocka_unit_test(an_empty_mask_is_no_mask),
+        cmocka_unit_test(lists_of_several_row_strides_are_not_in_the_build),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
