@@ -360,6 +360,10 @@ static call_status set_modifiers(replay_call *call, attention_args *args) {
         status = set_per_head(call, "alibi_slopes", &args->alibi_slopes, &p->alibi_slopes, &io->alibi_slopes);
     }
     if (status == CALL_OK) status = set_per_head(call, "sinks", &args->sinks, &p->sinks, &io->sinks);
+    if (status == CALL_OK && st_metadata(call->file, "scale") && isnan(args->scale))
+        status = refuse(call, "scale", st_metadata(call->file, "scale"), "a number is needed");
+    if (status == CALL_OK && args->softcap > 0 && (float)args->softcap == 0)
+        status = refuse(call, "softcap", st_metadata(call->file, "softcap"), "it is 0 as f32, which means off");
     p->scale = (float)args->scale;
     p->softcap = (float)args->softcap;
     p->causal = args->causal;

@@ -230,14 +230,16 @@ static int is_same_file(const char *a, const char *b) {
     return !stat(a, &x) && !stat(b, &y) && x.st_dev == y.st_dev && x.st_ino == y.st_ino;
 }
 
-static int write_outputs(replay_call *call, const call_operator *op, const char *source, const char *dir, reason *why) {
+static int write_outputs(replay_call *call, const call_operator *op, const char *source, const options *o,
+                         reason *why) {
     st_tensor tensors[CALL_MAX_OUTPUTS];
-    size_t bytes = strlen(dir) + strlen(base_name(source)) + 2;
+    size_t bytes = strlen(o->write_dir) + strlen(base_name(source)) + 2;
     char *path = call_alloc(call, bytes);
     int i;
     if (!path) return reason_set(why, "out of memory");
-    (void)snprintf(path, bytes, "%s/%s", dir, base_name(source));
-    if (is_same_file(source, path)) return reason_set(why, "--write would overwrite the input");
+    (void)snprintf(path, bytes, "%s/%s", o->write_dir, base_name(source));
+    for (i = 0; i < o->n_files; ++i)
+        if (is_same_file(o->files[i], path)) return reason_set(why, "--write would overwrite the input");
     memset(tensors, 0, sizeof(tensors));
     for (i = 0; i < call->n_outputs; ++i) {
         const call_output *output = &call->outputs[i];
@@ -278,7 +280,7 @@ static void run_call(replay_call *call, const call_operator *op, const char *pat
         (void)reason_set(&result->why, "%s", call->report.text);
     } else {
         compare_all(call, op, result);
-        if (o->write_dir && write_outputs(call, op, path, o->write_dir, &result->why)) unreadable(result);
+        if (o->write_dir && write_outputs(call, op, path, o, &result->why)) unreadable(result);
     }
 }
 
@@ -329,20 +331,22 @@ static void print_line(const char *path, const char *op, const outcome *result) 
 /* Infinite differences become null: JSON has no other way to say it. */
 static void print_json(const char *path, const char *op, const outcome *result) {
     cJSON *object = cJSON_CreateObject();
-    char *text;
+    char *text, *file = text_as_utf8(path), *message = text_as_utf8(result->why.text);
     (void)cJSON_AddStringToObject(object, "result", verdict_names[result->verdict]);
-    (void)cJSON_AddStringToObject(object, "file", path);
+    (void)cJSON_AddStringToObject(object, "file", file ? file : "");
     (void)cJSON_AddStringToObject(object, "op", op ? op : "");
     (void)cJSON_AddNumberToObject(object, "max_abs", result->max_abs);
     (void)cJSON_AddNumberToObject(object, "max_rel", result->max_rel);
     (void)cJSON_AddNumberToObject(object, "bad", (double)result->bad);
     (void)cJSON_AddNumberToObject(object, "total", (double)result->total);
     if (result->median >= 0) (void)cJSON_AddNumberToObject(object, "median_s", result->median);
-    (void)cJSON_AddStringToObject(object, "message", result->why.text);
+    (void)cJSON_AddStringToObject(object, "message", message ? message : "");
     text = cJSON_PrintUnformatted(object);
     (void)printf("%s\n", text ? text : "{}");
     cJSON_free(text);
     cJSON_Delete(object);
+    free(file);
+    free(message);
 }
 
 static outcome replay_file(const char *path, const options *o) {
@@ -382,6 +386,13 @@ static int list_operators(void) {
     return EXIT_SUCCESS;
 }
 
+/* What nobody could read is no verdict. */
+static int after_output(int status) {
+    if (!fflush(stdout) && !ferror(stdout)) return status;
+    (void)fprintf(stderr, "fia-replay: cannot write to standard output\n");
+    return EXIT_UNREADABLE;
+}
+
 int main(int argc, char **argv) {
     options o;
     fia_workers workers;
@@ -389,10 +400,10 @@ int main(int argc, char **argv) {
     int status;
     if (argc == 2 && !strcmp(argv[1], "--help")) {
         usage(stdout);
-        return EXIT_SUCCESS;
+        return after_output(EXIT_SUCCESS);
     }
     if (read_options(argc, argv, &o) || check_write(&o)) return EXIT_UNREADABLE;
-    if (o.list_ops) return list_operators();
+    if (o.list_ops) return after_output(list_operators());
     if (o.threads > 1 && !(pool = worker_pool_start(o.threads))) {
         (void)fprintf(stderr, "fia-replay: cannot start %d threads\n", o.threads);
         return EXIT_UNREADABLE;
@@ -403,5 +414,5 @@ int main(int argc, char **argv) {
     if (pool) o.workers = &workers;
     status = replay_files(&o);
     worker_pool_stop(pool);
-    return status;
+    return after_output(status);
 }

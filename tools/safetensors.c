@@ -17,22 +17,25 @@ enum {
 
 /* ---- header text: what the JSON parser would let pass ---- */
 
-/* Bytes of the UTF-8 sequence at s, or 0. Overlong forms, surrogates and codes past U+10FFFF are none. */
-static size_t utf8_sequence(const unsigned char *s, size_t n) {
-    size_t length = s[0] < 0x80 ? 1 : s[0] >= 0xC2 && s[0] < 0xE0 ? 2 : s[0] >= 0xE0 && s[0] < 0xF0 ? 3 : 4, i;
-    if (s[0] >= 0x80 && (s[0] < 0xC2 || s[0] > 0xF4)) return 0;
-    if (length > n) return 0;
-    for (i = 1; i < length; ++i) {
-        if ((s[i] & 0xC0) != 0x80) return 0;
+/* Characters of the number that text begins with, or 0: RFC 8259, section 6. text ends with a NUL. */
+static size_t json_number(const char *text) {
+    static const char digits[] = "0123456789";
+    size_t at = *text == '-', n = strspn(text + at, digits);
+    if (n == 0 || (n > 1 && text[at] == '0')) return 0;
+    at += n;
+    if (text[at] == '.') {
+        if (!(n = strspn(text + at + 1, digits))) return 0;
+        at += 1 + n;
     }
-    if (s[0] == 0xE0 && s[1] < 0xA0) return 0;
-    if (s[0] == 0xED && s[1] > 0x9F) return 0;
-    if (s[0] == 0xF0 && s[1] < 0x90) return 0;
-    if (s[0] == 0xF4 && s[1] > 0x8F) return 0;
-    return length;
+    if (text[at] == 'e' || text[at] == 'E') {
+        at += text[at + 1] == '+' || text[at + 1] == '-' ? 2 : 1;
+        if (!(n = strspn(text + at, digits))) return 0;
+        at += n;
+    }
+    return at;
 }
 
-/* The parser takes NUL and control characters inside strings and deep nesting; names are C strings here. */
+/* The parser takes broken numbers, NUL and control characters inside strings and deep nesting; names are C strings here. */
 static int check_header_text(const unsigned char *text, size_t n, reason *why) {
     size_t i = 0;
     int in_string = 0, depth = 0;
@@ -48,6 +51,13 @@ static int check_header_text(const unsigned char *text, size_t n, reason *why) {
                 return reason_set(why, "header: NUL in a string at byte %zu", i);
             }
             if (++i < n && text[i] < 0x80 && text[i] >= 0x20) ++i;
+            continue;
+        }
+        if (!in_string && (c == '-' || (c >= '0' && c <= '9'))) {
+            if (!(length = json_number((const char *)text + i))) {
+                return reason_set(why, "header: no JSON number at byte %zu", i);
+            }
+            i += length;
             continue;
         }
         if (c == '"') in_string = !in_string;

@@ -59,6 +59,34 @@ int parse_int_list(const char *text, int64_t *values) {
     return 0;
 }
 
+/* Overlong forms, surrogates and codes past U+10FFFF are none. */
+size_t utf8_sequence(const unsigned char *s, size_t n) {
+    size_t length = s[0] < 0x80 ? 1 : s[0] >= 0xC2 && s[0] < 0xE0 ? 2 : s[0] >= 0xE0 && s[0] < 0xF0 ? 3 : 4, i;
+    if (s[0] >= 0x80 && (s[0] < 0xC2 || s[0] > 0xF4)) return 0;
+    if (length > n) return 0;
+    for (i = 1; i < length; ++i) {
+        if ((s[i] & 0xC0) != 0x80) return 0;
+    }
+    if (s[0] == 0xE0 && s[1] < 0xA0) return 0;
+    if (s[0] == 0xED && s[1] > 0x9F) return 0;
+    if (s[0] == 0xF0 && s[1] < 0x90) return 0;
+    if (s[0] == 0xF4 && s[1] > 0x8F) return 0;
+    return length;
+}
+
+char *text_as_utf8(const char *text) {
+    size_t n = strlen(text), i = 0, length;
+    char *copy = malloc(n + 1);
+    if (!copy) return NULL;
+    memcpy(copy, text, n + 1);
+    while (i < n) {
+        length = utf8_sequence((const unsigned char *)copy + i, n - i);
+        if (!length) copy[i] = '?';
+        i += length ? length : 1;
+    }
+    return copy;
+}
+
 void print_clean(FILE *to, const char *text) {
     for (; *text; ++text) (void)fputc(iscntrl((unsigned char)*text) ? '?' : *text, to);
 }

@@ -32,6 +32,12 @@ int parse_int_list(const char *text, int64_t *values);
 /** How many values a comma-separated list has; "" has none. */
 size_t text_list_count(const char *text);
 
+/** Bytes of the UTF-8 sequence at s, of n bytes at most; 0 where there is none. */
+size_t utf8_sequence(const unsigned char *s, size_t n);
+
+/** A copy with '?' for bytes that are no UTF-8, to be freed; NULL: out of memory. */
+char *text_as_utf8(const char *text);
+
 /** Prints text that a file brought: control characters become '?'. */
 void print_clean(FILE *to, const char *text);
 

@@ -234,16 +234,22 @@ static void advance(run *r, int s, const float *logits) {
 static int generate(run *r, error *e) {
     int32_t n_rows[MAX_PROMPTS];
     int n, s;
+    r->most = kv_bytes(r->kv);
     print_prompt(r, 0);
     while ((n = gather(r, n_rows)) > 0) {
         const float *logits = r->logits;
         const double start = seconds();
-        int in_prompt = 0;
+        long of_prompts = 0; /* rows of this step; its time is shared out by them */
+        double time;
         kv_memory now;
         if (model_step(&r->m, r->kv, r->o.n_prompts, n_rows, r->tokens, r->logits, e)) return -1;
-        for (s = 0; s < r->o.n_prompts; ++s) in_prompt |= n_rows[s] && r->seq[s].n == r->seq[s].n_prompt;
-        *(in_prompt ? &r->prompt_seconds : &r->decode_seconds) += seconds() - start;
-        *(in_prompt ? &r->prompt_tokens : &r->decode_tokens) += n;
+        time = seconds() - start;
+        for (s = 0; s < r->o.n_prompts; ++s)
+            if (r->seq[s].n == r->seq[s].n_prompt) of_prompts += n_rows[s];
+        r->prompt_tokens += of_prompts;
+        r->decode_tokens += n - of_prompts;
+        r->prompt_seconds += time * (double)of_prompts / n;
+        r->decode_seconds += time * (double)(n - of_prompts) / n;
         now = kv_bytes(r->kv);
         if (now.used > r->most.used) r->most = now;
         for (s = 0; s < r->o.n_prompts; ++s) {
@@ -291,6 +297,7 @@ int main(int argc, char **argv) {
     r.o.kv = KV_F16;
     if (read_options(&r.o, argc, argv)) return 2;
     bad = prepare(&r, &e) || generate(&r, &e);
+    if (!bad && (fflush(stdout) || ferror(stdout))) bad = fail(&e, "cannot write to standard output");
     if (bad) fprintf(stderr, "generate: %s\n", e.text);
     else print_numbers(&r);
     for (s = 0; s < r.o.n_prompts; ++s) free(r.seq[s].ids);

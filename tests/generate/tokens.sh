@@ -107,5 +107,14 @@ refused "a directory" 'cannot be' "$generate" --model "$scratch"
 refused "past the context" "the model's context is 512" \
     "$generate" --model "$models/tiny-classics-f16.gguf" --length 504
 
+
+# Steps that mix a prompt's rows with tokens of another sequence count each as what it is.
+"$generate" --model "$models/tiny-classics-f16.gguf" --rows 2 --length 20 --prompt "Alice was beginning to" --prompt "A" \
+    >"$scratch/out" 2>"$scratch/err"
+check "mixed steps: prompt" 1 "$(grep -c '^prompt  *11 tokens' "$scratch/err")"
+check "mixed steps: decode" 1 "$(grep -c '^decode  *38 tokens' "$scratch/err")"
+"$generate" --model "$models/tiny-classics-f16.gguf" --length 0 >"$scratch/out" 2>"$scratch/err"
+check "no step: memory" 0 "$(grep -c ' 0 in the pool' "$scratch/err")"
+
 echo "generate: $checks checks, $failed failed"
 [ $failed -eq 0 ]

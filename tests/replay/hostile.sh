@@ -154,6 +154,7 @@ query '"F32"' '[1,1,1,0.5]' '[0,4]' 'something else than sizes'
 query '"F32"' '[1,1,1,"1"]' '[0,4]' 'something else than sizes'
 query '"F32"' '[1,1,1,null]' '[0,4]' 'something else than sizes'
 query '"F32"' '[1,1,1,1e400]' '[0,4]' 'something else than sizes'
+for number in 01 1. .5 1e -; do query '"F32"' "[1,1,1,$number]" '[0,4]' 'header: no JSON'; done
 query '"F32"' '[9007199254740993,1,1,1]' '[0,4]' 'something else than sizes'
 query '"F32"' '[18446744073709551617,1,1,1]' '[0,4]' 'something else than sizes'
 query '"F32"' '[1,1,1,1,1,1,1]' '[0,4]' 'more than 6'
@@ -248,6 +249,8 @@ wrong "{\"__metadata__\":{\"op\":\"attention\",\"kv_lens\":\"-1\"},$tensors}" 'k
 wrong "{\"__metadata__\":{\"op\":\"attention\",\"kv_lens\":\"1,1\"},$tensors}" 'kv_lens' 'too many kv_lens'
 wrong "{\"__metadata__\":{\"op\":\"attention\",\"out_dtype\":\"I64\"},$tensors}" 'out' 'integer output'
 wrong "{\"__metadata__\":{\"op\":\"attention\",\"softcap\":\"-1\"},$tensors}" 'softcap' 'negative softcap'
+wrong "{\"__metadata__\":{\"op\":\"attention\",\"softcap\":\"1e-50\"},$tensors}" 'softcap is 1e-50' 'softcap below f32'
+wrong "{\"__metadata__\":{\"op\":\"attention\",\"scale\":\"nan\"},$tensors}" 'scale is nan' 'scale nan'
 
 # ---- every byte of the header in turn: any verdict, but no crash ----
 at=8

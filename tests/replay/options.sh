@@ -147,6 +147,13 @@ expect 0 '^PASS' --write "$dir/out" "$dir/good"
 checks=$((checks + 1))
 grep -q '"out":{"dtype":"F32","shape":\[1,1,1,1\]' "$dir/out/good" || { failures=$((failures + 1)); echo "FAIL: no out written"; }
 expect 2 'overwrite' --write "$dir" "$dir/good"
+call next '' "$double_two"
+mkdir -p "$dir/linked" && ln -s "$dir/next" "$dir/linked/good" # the output of one file is the next input
+expect 2 '^PASS  .*/next ' --write "$dir/linked" "$dir/good" "$dir/next"
+checks=$((checks + 1))
+if [ -c /dev/full ] && "$replay" "$dir/good" >/dev/full 2>/dev/null; then failures=$((failures + 1)); echo "FAIL: a verdict was lost"; fi
+printf 'no file' >"$dir/$(printf 'a\377b')"
+expect 2 '"file":"[^"]*/a?b"' --json "$dir/$(printf 'a\377b')"
 mkdir -p "$dir/elsewhere" && cp "$dir/good" "$dir/elsewhere/good"
 expect 2 'two files' --write "$dir/out" "$dir/good" "$dir/elsewhere/good"
 
