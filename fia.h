@@ -644,8 +644,8 @@ FIA_API void fia_io_init(fia_io *io);
 FIA_API fia_status fia_plan_make(const struct fia_context *context, const fia_problem *problem, int max_workers,
                                  fia_plan *plan, fia_report *report);
 
-/** Ends a plan that was made (one that was refused is not written). Does nothing on a CPU; a backend may hold an executor
- * there. */
+/** Ends a plan that was made; one that was refused is not written. Does nothing on a CPU; a backend may hold an
+ * executor there. */
 FIA_API void fia_plan_release(fia_plan *plan);
 
 /**
@@ -796,8 +796,8 @@ typedef struct fia_fused_infer_attention_score_v2_args {
 FIA_API void fia_fused_infer_attention_score_v2_init(fia_fused_infer_attention_score_v2_args *args);
 
 /** Replaces attention_out and softmax_lse of `args` by tensors of the right shape (contiguous, data NULL; LSE absent
- * without return_softmax_lse). The whole call is validated, so everything else must be set. Returns as _plan, but FIA_OK
- * for a right call that is not in this build. */
+ * without return_softmax_lse). The whole call is validated, so everything else must be set. Returns as _plan, but
+ * FIA_OK for a right call that is not in this build. */
 FIA_API fia_status fia_fused_infer_attention_score_v2_outputs(fia_fused_infer_attention_score_v2_args *args,
                                                               fia_report *report);
 
@@ -7090,11 +7090,13 @@ static int fia_v2_find_kv_(fia_v2_call_ *c) {
 static int fia_v2_lower_kv_(fia_v2_call_ *c) {
     const int types = FIA_V2_FLOAT_ | 1 << FIA_I8 | 1 << FIA_I32;
     const char *dims = "this is its row length by num_key_value_heads, query has # by num_query_heads";
+    const int full = c->t[FIA_V2_QUERY_]->dtype == FIA_I8;
     int64_t key_dim = 0;
     int ok;
     if (!fia_v2_find_kv_(c)) return 0;
     if (c->listed && c->B == 0) return 1;
     if (!fia_v2_need_(c, FIA_V2_KEY_, "it is required") || !fia_v2_need_(c, FIA_V2_VALUE_, "it is required") ||
+        (full && !fia_v2_type_(c, FIA_V2_KEY_, 1 << FIA_I8, "int8 query needs i8")) ||
         !fia_v2_type_(c, FIA_V2_KEY_, types, "f32, f16, bf16, i8 or i32 (int4) is allowed") ||
         !fia_v2_type_(c, FIA_V2_VALUE_, 1 << c->t[FIA_V2_KEY_]->dtype, "the element type of key is needed")) {
         return 0;
@@ -7344,7 +7346,6 @@ static int fia_v2_check_full_quant_(fia_v2_call_ *c) {
     int i, ok = fia_v2_range_(c, "query_quant_mode", a->query_quant_mode, 3, 3) &&
                 fia_v2_range_(c, "key_quant_mode", a->key_quant_mode, 0, 0) &&
                 fia_v2_range_(c, "value_quant_mode", a->value_quant_mode, 0, 0) &&
-                fia_v2_type_(c, FIA_V2_KEY_, 1 << FIA_I8, "int8 query needs i8") &&
                 fia_v2_need_(c, FIA_V2_QUERY_ROPE_, need);
     for (i = 0; i < 3 && ok; ++i) {
         ok = fia_v2_need_(c, scales[i], need) && fia_v2_type_(c, scales[i], FIA_V2_F32_, "f32 is needed") &&
@@ -7443,6 +7444,19 @@ static int fia_v2_check_output_(fia_v2_call_ *c, int i, const fia_tensor *made) 
 }
 
 /* Without any output the contiguous ones are planned; an LSE alone that is left out is not written. */
+/* Rows that are written lie apart along each axis; a run looks at axes together. */
+static int fia_v2_apart_(fia_v2_call_ *c, int i, int64_t elements) {
+    const fia_tensor *t = c->t[i];
+    int axis;
+    if (fia_v2_numel_(t) == 0) return 1;
+    for (axis = 0; axis < t->ndim - (i == FIA_V2_OUT_); ++axis) {
+        const int64_t stride = t->stride[axis];
+        if (t->shape[axis] > 1 && stride < elements && stride > -elements)
+            return fia_v2_bad_stride_(c, i, axis, "rows that are written must lie apart");
+    }
+    return 1;
+}
+
 static int fia_v2_lower_outputs_(fia_v2_call_ *c) {
     const fia_tensor *out = c->t[FIA_V2_OUT_], *lse = c->t[FIA_V2_LSE_];
     const int packed = c->in->packed, want = c->args->return_softmax_lse;
@@ -7456,6 +7470,8 @@ static int fia_v2_lower_outputs_(fia_v2_call_ *c) {
         return 0;
     }
     if (has_out && !(fia_v2_check_output_(c, FIA_V2_OUT_, &c->made_out) && fia_v2_last_(c, FIA_V2_OUT_))) return 0;
+    if (has_out && !fia_v2_apart_(c, FIA_V2_OUT_, c->Dv)) return 0;
+    if (has_lse && want && !fia_v2_apart_(c, FIA_V2_LSE_, 1)) return 0;
     if (has_out || has_lse) c->made_lse = *lse;
     if (has_out) c->made_out = *out;
     fia_v2_set_view_(&p->out, &c->made_out, c->out, c->Nq);

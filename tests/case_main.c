@@ -336,6 +336,7 @@ static int hook_words_are_too_rare(const case_stats *stats, const case_hook *hoo
     int i, rare = 0;
     for (i = 0; hook && i < hook->n_words; ++i) {
         int64_t wanted = (int64_t)(hook->words[i].times * part), n = times_met(stats, hook->words[i].word);
+        if (wanted < 10) continue; /* of so few cases chance decides */
         if (n < wanted)
             printf("met     %s: %ld times, wanted %ld  TOO RARE\n", hook->words[i].word, (long)n, (long)wanted);
         rare |= n < wanted;

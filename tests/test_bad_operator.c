@@ -701,6 +701,7 @@ static void kv_rules(call_facts *c) {
         value = &a->value_list[0];
     }
     bad_tensor(c, key->data == NULL && key->ndim == 0, KEY);
+    bad_tensor(c, of(a, QUERY)->dtype == FIA_I8 && key->dtype != FIA_I8, KEY);
     bad_tensor(c, value->data == NULL && value->ndim == 0, VALUE);
     if (c->v->wrong) return;
     bad_tensor(c, !is_float(key->dtype) && key->dtype != FIA_I8 && key->dtype != FIA_I32, KEY);
