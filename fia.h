@@ -6485,8 +6485,7 @@ static const char fia_v2_names_[][2][28] = {
     {"out", "attention_out"}, {"lse", "softmax_lse"}, {"lse_sequence_bytes", "softmax_lse"},
     {"lse_head_bytes", "softmax_lse"}, {"lse_row_bytes", "softmax_lse"}, {"q_lens", "actual_seq_qlen"},
     {"kv_lens", "actual_seq_kvlen"}, {"page_size", "block_size"}, {"table_columns", "block_table's row length"},
-    {"table_bytes", "block_table"},
-    {"scale", "softmax_scale"}, {"causal", "sparse_mode"}, {"window_left", "pre_tokens"},
+    {"table_bytes", "block_table"}, {"scale", "softmax_scale"}, {"causal", "sparse_mode"}, {"window_left", "pre_tokens"},
     {"window_right", "next_tokens"}, {"bias", "pse_shift"}, {"drop_mask", "atten_mask"}, {"sinks", "learnable_sink"},
     {"query_scale", "dequant_scale_query"}, {"key_scale", "dequant_scale_key"}, {"key_offset", "dequant_offset_key"},
     {"value_scale", "dequant_scale_value"}, {"value_offset", "dequant_offset_value"},
@@ -7443,7 +7442,6 @@ static int fia_v2_check_output_(fia_v2_call_ *c, int i, const fia_tensor *made) 
     return ok;
 }
 
-/* Without any output the contiguous ones are planned; an LSE alone that is left out is not written. */
 /* Rows that are written lie apart along each axis; a run looks at axes together. */
 static int fia_v2_apart_(fia_v2_call_ *c, int i, int64_t elements) {
     const fia_tensor *t = c->t[i];
@@ -7457,6 +7455,7 @@ static int fia_v2_apart_(fia_v2_call_ *c, int i, int64_t elements) {
     return 1;
 }
 
+/* Without any output the contiguous ones are planned; an LSE alone that is left out is not written. */
 static int fia_v2_lower_outputs_(fia_v2_call_ *c) {
     const fia_tensor *out = c->t[FIA_V2_OUT_], *lse = c->t[FIA_V2_LSE_];
     const int packed = c->in->packed, want = c->args->return_softmax_lse;

@@ -72,6 +72,8 @@ static void draw_sizes(fuzz_bytes *f, fia_problem *p) {
     p->page_size = fuzz_between(f, 1, 9);
     p->table_columns = (p->max_kv_len + p->page_size - 1) / p->page_size + fuzz_chance(f, 4);
     p->n_pages = fuzz_between(f, 0, 6);
+    p->table_broadcast = fuzz_chance(f, 4);
+    if (fuzz_chance(f, 4)) p->table_bytes = -4 * p->table_columns; /* from the last row to the first */
 }
 
 static void draw_views(fuzz_bytes *f, fia_problem *p) {
@@ -310,13 +312,14 @@ static void make_lists(engine *e) {
 
 static void make_table(engine *e) {
     const fia_problem *p = &e->problem;
-    const double bytes = (double)e->n * (double)p->table_columns * 4;
-    int32_t *table = (int32_t *)fuzz_room(&e->memory, bytes);
+    const int64_t rows = p->table_broadcast ? e->n > 0 : e->n;
+    int32_t *table = (int32_t *)fuzz_room(&e->memory, (double)rows * (double)p->table_columns * 4);
     int64_t i;
-    for (i = 0; table && i < e->n * p->table_columns; ++i)
+    for (i = 0; table && i < rows * p->table_columns; ++i)
         table[i] = fuzz_chance(&e->in, 64)
                        ? (int32_t)fuzz_extreme(&e->in)
                        : (int32_t)fuzz_between(&e->in, 0, p->n_pages && p->n_pages < 100 ? p->n_pages - 1 : 0);
+    if (table && rows > 0 && !p->table_broadcast && p->table_bytes < 0) table += (rows - 1) * p->table_columns;
     e->io.block_table = table;
 }
 
