@@ -6,6 +6,7 @@
  * same, or nothing is written.
  */
 #define _XOPEN_SOURCE 600 /* barriers */
+#include <math.h>
 #include <pthread.h>
 
 #include "fuzz.h"
@@ -310,17 +311,21 @@ static void make_lists(engine *e) {
     if (!p->value_in_key) io->value_list = make_list(e, &p->value, p->value_dim, 2, &io->value_head_strides, rows);
 }
 
+/* Rows of the table stand where the problem says, whatever its stride. */
 static void make_table(engine *e) {
     const fia_problem *p = &e->problem;
-    const int64_t rows = p->table_broadcast ? e->n > 0 : e->n;
-    int32_t *table = (int32_t *)fuzz_room(&e->memory, (double)rows * (double)p->table_columns * 4);
-    int64_t i;
-    for (i = 0; table && i < rows * p->table_columns; ++i)
-        table[i] = fuzz_chance(&e->in, 64)
-                       ? (int32_t)fuzz_extreme(&e->in)
-                       : (int32_t)fuzz_between(&e->in, 0, p->n_pages && p->n_pages < 100 ? p->n_pages - 1 : 0);
-    if (table && rows > 0 && !p->table_broadcast && p->table_bytes < 0) table += (rows - 1) * p->table_columns;
-    e->io.block_table = table;
+    const int64_t step = p->table_broadcast ? 0 : p->table_bytes ? p->table_bytes : p->table_columns * 4;
+    const double far = e->n > 1 ? (double)(e->n - 1) * (double)step : 0;
+    char *room = (char *)fuzz_room(&e->memory, fabs(far) + (e->n > 0 ? 4.0 * (double)p->table_columns : 0));
+    int64_t b, i;
+    if (room && step < 0) room -= (int64_t)far;
+    for (b = 0; room && b < e->n; ++b)
+        for (i = 0; i < p->table_columns; ++i)
+            ((int32_t *)(void *)(room + b * step))[i] =
+                fuzz_chance(&e->in, 64)
+                    ? (int32_t)fuzz_extreme(&e->in)
+                    : (int32_t)fuzz_between(&e->in, 0, p->n_pages && p->n_pages < 100 ? p->n_pages - 1 : 0);
+    e->io.block_table = (const int32_t *)(const void *)room;
 }
 
 static void make_keys(engine *e) {
