@@ -705,7 +705,7 @@ FIA_API void fia_finish_init(fia_finish *finish);
 /**
  * Folds a part into a running result: out, lse <- merge(out, lse; part_out, part_lse), in the caller's order.
  * O is normalised, LSE natural, without sink; an LSE of -inf or +inf is empty, whatever stands in O: a row that keeps
- * scores of -inf alone is NaN undivided, and 0 after a merge.
+ * scores of -inf alone is NaN undivided, and 0 after fia_merge_finish.
  * reads:    out, lse, part_out, part_lse, all by `shape`; out and lse overlap nothing
  * writes:   out, lse
  * returns:  FIA_OK; FIA_ERR_ARGUMENT, and nothing is written
@@ -3653,11 +3653,11 @@ static fia_area_ fia_area_of_(const void *base, const ptrdiff_t *stride, const i
 
 FIA_INLINE_ int fia_areas_meet_(fia_area_ a, fia_area_ b) { return a.low && b.low && a.low < b.high && b.low < a.high; }
 
-static fia_strides_ fia_out_strides_(const fia_problem *p, int64_t outer, int64_t rows) {
+static fia_strides_ fia_out_strides_(const fia_view *view, int64_t outer, int64_t heads, int64_t rows) {
     const fia_strides_ s = {"out",
                             {".sequence_bytes", ".head_bytes", ".row_bytes"},
-                            {p->out.sequence_bytes, p->out.head_bytes, p->out.row_bytes},
-                            {outer, p->n_q_heads, rows},
+                            {view->sequence_bytes, view->head_bytes, view->row_bytes},
+                            {outer, heads, rows},
                             1};
     return s;
 }
@@ -3717,7 +3717,7 @@ static fia_status fia_check_overlap_(const fia_plan *plan, const fia_io *io, int
                                   : p->kv_packed ? 1
                                                  : io->n_sequences,
                                   p->n_kv_heads, paged ? p->page_size : kv_rows}};
-    const fia_strides_ out_strides = fia_out_strides_(p, rows[0], rows[2]),
+    const fia_strides_ out_strides = fia_out_strides_(&p->out, rows[0], rows[1], rows[2]),
                        lse_strides = fia_lse_strides_(p, rows[0], rows[2]);
     fia_area_ out, lse, area;
     int i;
@@ -5592,7 +5592,7 @@ static fia_status fia_check_steps_(const fia_plan *plan, fia_report *report) {
     int i;
     if (p->want_lse && fia_check_strides_(report, &all)) return FIA_ERR_ARGUMENT;
     for (i = 0; i < 3 && outer > 0 && rows > 0; ++i) {
-        fia_strides_ out = fia_out_strides_(p, 1, 1), lse = fia_lse_strides_(p, 1, 1);
+        fia_strides_ out = fia_out_strides_(&p->out, 1, p->n_q_heads, 1), lse = fia_lse_strides_(p, 1, 1);
         out.count[1] = lse.count[1] = 1;
         out.count[i] = lse.count[i] = all.count[i];
         if (fia_check_apart_(report, &out, fia_row_bytes_(plan->codec_out, &p->out, p->value_dim)) ||
@@ -6192,19 +6192,12 @@ FIA_API fia_tensor fia_tensor_make(void *data, fia_dtype dtype, int ndim, const 
 
 /* ---- merge of shards ---- */
 
-static fia_strides_ fia_merge_strides_(const fia_merge_shape *s) {
-    const fia_strides_ strides = {"",
+/* Of O, or of LSE. */
+static fia_strides_ fia_merge_strides_(const fia_merge_shape *s, int lse) {
+    const fia_strides_ strides = {lse ? "lse_" : "",
                                   {"sequence_bytes", "head_bytes", "row_bytes"},
-                                  {s->sequence_bytes, s->head_bytes, s->row_bytes},
-                                  {s->sequences, s->heads, s->rows},
-                                  4};
-    return strides;
-}
-
-static fia_strides_ fia_merge_lse_strides_(const fia_merge_shape *s) {
-    const fia_strides_ strides = {"lse_",
-                                  {"sequence_bytes", "head_bytes", "row_bytes"},
-                                  {s->lse_sequence_bytes, s->lse_head_bytes, s->lse_row_bytes},
+                                  {lse ? s->lse_sequence_bytes : s->sequence_bytes,
+                                   lse ? s->lse_head_bytes : s->head_bytes, lse ? s->lse_row_bytes : s->row_bytes},
                                   {s->sequences, s->heads, s->rows},
                                   4};
     return strides;
@@ -6219,7 +6212,7 @@ static fia_status fia_check_merge_(const fia_merge_shape *s, int written, fia_re
                                     {"rows", s->rows, 0, FIA_SPAN_LIMIT_},
                                     {"dim", s->dim, 1, FIA_MAX_DIM_},
                                     {"reserved", s->reserved, 0, 0}};
-        const fia_strides_ o = fia_merge_strides_(s), lse = fia_merge_lse_strides_(s);
+        const fia_strides_ o = fia_merge_strides_(s, 0), lse = fia_merge_strides_(s, 1);
         if (FIA_CHECK_RANGES_(report, table) || fia_check_strides_(report, &o) || fia_check_strides_(report, &lse))
             return FIA_ERR_ARGUMENT;
         if (written && (fia_check_apart_(report, &o, (int64_t)s->dim * 4) || fia_check_apart_(report, &lse, 4)))
@@ -6254,7 +6247,7 @@ static void fia_merge_row_(float *o, float *lse, const float *part_o, float part
 /* What is written shares no byte with anything else, as far as rows leave none out; addresses differ in any case. */
 static fia_status fia_check_merge_places_(const fia_merge_shape *s, const float *out, const float *lse,
                                           const float *part_out, const float *part_lse, fia_report *report) {
-    const fia_strides_ rows = fia_merge_strides_(s), lses = fia_merge_lse_strides_(s);
+    const fia_strides_ rows = fia_merge_strides_(s, 0), lses = fia_merge_strides_(s, 1);
     const int64_t bytes = (int64_t)s->dim * 4;
     const fia_area_ o = fia_area_of_(out, rows.stride, rows.count, 3, bytes),
                     part_o = fia_area_of_(part_out, rows.stride, rows.count, 3, bytes),
@@ -6339,20 +6332,11 @@ static void fia_merge_finish_row_(const fia_codec *codec, const fia_finish *f, c
     }
 }
 
-static fia_strides_ fia_finish_strides_(const fia_merge_shape *s, const fia_view *view) {
-    const fia_strides_ strides = {"out",
-                                  {".sequence_bytes", ".head_bytes", ".row_bytes"},
-                                  {view->sequence_bytes, view->head_bytes, view->row_bytes},
-                                  {s->sequences, s->heads, s->rows},
-                                  1};
-    return strides;
-}
-
 /* Everything about a finish but its addresses. view: finish->out, completed by its codec. */
 static fia_status fia_check_finish_(const fia_context *context, const fia_merge_shape *s, const fia_finish *f,
                                     fia_view *view, const fia_codec **codec, fia_report *report) {
     const fia_view_check_ out = {"out", view, s->dim, s->sequences, s->heads, s->rows, 1, 0};
-    const fia_strides_ strides = fia_finish_strides_(s, view);
+    const fia_strides_ strides = fia_out_strides_(view, s->sequences, s->heads, s->rows);
     const fia_scale_check_ scale = {"scale", &f->scale, 0, s->heads, 0, s->dim, 1 << FIA_PLACE_ROWS};
     const fia_scale_check_ offset = {"offset", &f->offset, 0, s->heads, 0, s->dim, 1 << FIA_PLACE_ROWS};
     fia_status status = fia_check_context_(context, report);
@@ -6377,8 +6361,8 @@ static fia_status fia_check_finish_(const fia_context *context, const fia_merge_
 static fia_status fia_check_finish_places_(const fia_merge_shape *s, const fia_finish *f, const fia_codec *codec,
                                            const fia_view *view, const float *out, const float *lse,
                                            fia_report *report) {
-    const fia_strides_ rows = fia_merge_strides_(s), lses = fia_merge_lse_strides_(s),
-                       results = fia_finish_strides_(s, view);
+    const fia_strides_ rows = fia_merge_strides_(s, 0), lses = fia_merge_strides_(s, 1),
+                       results = fia_out_strides_(view, s->sequences, s->heads, s->rows);
     const fia_area_ result =
         fia_area_of_(f->result, results.stride, results.count, 3, fia_row_bytes_(codec, view, s->dim));
     if (fia_check_place_(report, "out", out, 4) || fia_check_place_(report, "lse", lse, 4) ||
@@ -7209,6 +7193,11 @@ static int fia_v2_lower_window_(fia_v2_call_ *c) {
     return 1;
 }
 
+/* In mode 0 a mask without elements is none; tokens are without effect then. */
+static int fia_v2_masks_(const fia_v2_call_ *c) {
+    return fia_v2_has_(c, FIA_V2_MASK_) && (c->args->sparse_mode != 0 || fia_v2_numel_(c->t[FIA_V2_MASK_]) > 0);
+}
+
 static int fia_v2_lower_mask_(fia_v2_call_ *c) {
     const int64_t mode = c->args->sparse_mode;
     int ok;
@@ -7218,7 +7207,7 @@ static int fia_v2_lower_mask_(fia_v2_call_ *c) {
         return 0;
     }
     if (!fia_v2_type_(c, FIA_V2_MASK_, FIA_V2_BYTE_, "bool, i8 or u8 is allowed")) return 0;
-    if (mode == 0 && c->S1 > 0 && c->S2 > 0 && fia_v2_numel_(c->t[FIA_V2_MASK_]) == 0) return 1; /* as if absent */
+    if (!fia_v2_masks_(c)) return 1;
     if (mode == 9) ok = fia_v2_check_tree_(c);
     else ok = mode >= 2 ? fia_v2_check_compressed_(c) : fia_v2_lower_full_mask_(c);
     if (!ok || c->keeps_all) return ok;
@@ -7535,7 +7524,7 @@ static int fia_v2_check_values_(fia_v2_call_ *c, const fia_problem *p, const fia
     const char *window = "sparse_mode, pre_tokens and next_tokens must leave every row a key, not so in sequence #";
     const fia_v2_args_ *a = c->args;
     const int keeps_all = !p->q_packed && p->max_q_len == 1 && p->rope_dim == 0;
-    const int offset = fia_v2_has_(c, FIA_V2_OFFSET_OUT_) && fia_v2_has_(c, FIA_V2_MASK_) && !keeps_all;
+    const int offset = fia_v2_has_(c, FIA_V2_OFFSET_OUT_) && fia_v2_masks_(c) && !keeps_all;
     const int tokens = p->kv_packed && (a->value_quant_mode == 1 || a->value_quant_mode == 3);
     int64_t b;
     int k;

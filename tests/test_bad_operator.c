@@ -776,7 +776,7 @@ static void mask_rules(call_facts *c) {
         return;
     }
     bad_tensor(c, !is_byte(t->dtype), MASK);
-    if (c->v->wrong || (mode == 0 && c->rows > 0 && c->keys > 0 && count_of(t) == 0)) return;
+    if (c->v->wrong || (mode == 0 && count_of(t) == 0)) return;
     if (mode == 9) {
         const int rank = c->in->packed ? 1 : 3;
         bad_tensor(c, has(c->a, PSE), PSE);

@@ -38,6 +38,9 @@ static void small_make(small *s) {
         s->key[j] = 1;
         s->value[j] = (float)(j + 1);
     }
+}
+
+static void small_bind(small *s) {
     s->io.query = &s->q;
     s->io.key = s->key;
     s->io.value = s->value;
@@ -46,6 +49,7 @@ static void small_make(small *s) {
 
 static float small_run(small *s) {
     fia_report report;
+    small_bind(s);
     s->out = -1;
     if (plan_and_run(NULL, &s->p, &s->io, NULL, &report) != FIA_OK) fail_msg("%s", report.text);
     return s->out;
@@ -59,14 +63,20 @@ static fia_ints one_int(const int64_t *value) {
     return ints;
 }
 
-/* A row at `row`, keys from `first` on; `left` is the distance to key 1. */
-static void check_left(int64_t row, int64_t first, int family) {
-    const int64_t left = row - first - 1;
+/* A row at *row, keys from *first on. */
+static small small_at(const int64_t *row, const int64_t *first, int family) {
     small s;
     small_make(&s);
     s.p.pin_family = family;
-    s.io.q_offset = one_int(&row);
-    s.io.kv_offset = one_int(&first);
+    s.io.q_offset = one_int(row);
+    s.io.kv_offset = one_int(first);
+    return s;
+}
+
+/* left is the distance to key 1. */
+static void check_left(int64_t row, int64_t first, int family) {
+    const int64_t left = row - first - 1;
+    small s = small_at(&row, &first, family);
     s.p.window_left = left;
     assert_true(small_run(&s) == 3); /* 2, 3 and 4 are kept */
     s.p.window_left = left - 3;
@@ -75,14 +85,10 @@ static void check_left(int64_t row, int64_t first, int family) {
     assert_true(small_run(&s) == 2.5f);
 }
 
-/* The same to the right: `right` is the distance to key 2. */
+/* right is the distance to key 2. */
 static void check_right(int64_t row, int64_t first, int family) {
     const int64_t right = first + 2 - row;
-    small s;
-    small_make(&s);
-    s.p.pin_family = family;
-    s.io.q_offset = one_int(&row);
-    s.io.kv_offset = one_int(&first);
+    small s = small_at(&row, &first, family);
     s.p.window_right = right;
     assert_true(small_run(&s) == 2); /* 1, 2 and 3 */
     s.p.window_right = right - 3;
@@ -148,6 +154,7 @@ static void the_verdict_of_another_job_does_not_count(void **state) {
     small s;
     (void)state;
     small_make(&s);
+    small_bind(&s);
     s.p.n_sequences = s.io.n_sequences = 1000;
     s.p.out.sequence_bytes = 4;
     s.io.out = calloc(1000, sizeof(float));
@@ -159,6 +166,7 @@ static void the_verdict_of_another_job_does_not_count(void **state) {
     assert_true(fia_phase_items(&job, FIA_PHASE_ATTEND) >= 1000);
     free(s.io.out);
     small_make(&s);
+    small_bind(&s);
     assert_int_equal(fia_plan_make(NULL, &s.p, 4, &little, &report), FIA_OK);
     job.plan = &little, job.workspace_bytes = little.workspace_bytes;
     assert_int_equal(fia_phase_items(&job, FIA_PHASE_ATTEND), 0);
@@ -192,6 +200,26 @@ static void outputs_may_lie_in_the_holes_of_inputs(void **state) {
     s.io.out = room + 6;
     if (plan_and_run(NULL, &s.p, &s.io, NULL, &report) != FIA_OK) fail_msg("%s", report.text);
     for (j = 0; j < 16; ++j) assert_true(room[j] == (j < 6 || j > 9 ? 1 : 5));
+}
+
+/* A shard that keeps scores of -inf alone is (NaN, -inf): nothing beside others, and 0 in the end. */
+static void shards_without_weight_leave_nothing(void **state) {
+    const float none = -INFINITY;
+    float o[3] = {NAN, NAN, 5}, lse[3] = {-INFINITY, -INFINITY, 1}, result = -1;
+    fia_merge_shape shape;
+    fia_finish finish;
+    (void)state;
+    fia_merge_shape_init(&shape);
+    shape.dim = 1;
+    fia_finish_init(&finish);
+    finish.result = &result;
+    assert_int_equal(fia_merge(&shape, &o[0], &lse[0], &o[1], &lse[1], NULL), FIA_OK);
+    assert_memory_equal(&lse[0], &none, sizeof none);
+    assert_int_equal(fia_merge_finish(NULL, &shape, &finish, &o[0], &lse[0], NULL), FIA_OK);
+    assert_true(result == 0);
+    assert_int_equal(fia_merge(&shape, &o[0], &lse[0], &o[2], &lse[2], NULL), FIA_OK);
+    assert_int_equal(fia_merge(&shape, &o[0], &lse[0], &o[1], &lse[1], NULL), FIA_OK);
+    assert_true(o[0] == 5 && lse[0] == 1);
 }
 
 /* ---- the operator door ---- */
@@ -300,6 +328,7 @@ int main(void) {
         cmocka_unit_test(any_rounding_mode_is_planned),
         cmocka_unit_test(the_verdict_of_another_job_does_not_count),
         cmocka_unit_test(outputs_may_lie_in_the_holes_of_inputs),
+        cmocka_unit_test(shards_without_weight_leave_nothing),
         cmocka_unit_test(rows_of_a_block_table_may_lie_anywhere),
         cmocka_unit_test(an_empty_mask_is_no_mask),
         cmocka_unit_test(lists_of_several_row_strides_are_not_in_the_build),
