@@ -915,6 +915,9 @@ static inline DLTensor fia_tensor_to_dlpack(fia_tensor *t) {
 #endif
 #if defined(FIA_BACKEND_H)
 #include FIA_BACKEND_H
+#define FIA_BACKEND_OF_BUILD_ (&fia_backend_of_build)
+#else
+#define FIA_BACKEND_OF_BUILD_ NULL
 #endif
 
 #ifndef FIA_CHUNK
@@ -928,6 +931,7 @@ static inline DLTensor fia_tensor_to_dlpack(fia_tensor *t) {
 #define FIA_INLINE_ static inline /* at -O0 the locals of all that is inlined would lie side by side on the stack */
 #endif
 #define FIA_NOINLINE_ __attribute__((noinline))
+/* Statements: clang 14 breaks down over an expression of the two at -O0. */
 #define FIA_PREFETCH_(p, level)                                                                                        \
     do {                                                                                                               \
         if ((level) > 1) __builtin_prefetch((p), 0, 2);                                                                \
@@ -973,14 +977,6 @@ typedef struct fia_text_ {
     size_t room, used; /* used counts what did not fit, too */
 } fia_text_;
 
-static fia_text_ fia_text_on_(char *at, size_t room) {
-    fia_text_ t;
-    t.at = at;
-    t.room = room;
-    t.used = 0;
-    return t;
-}
-
 static void fia_text_char_(fia_text_ *t, char c) {
     if (t->used + 1 < t->room) {
         t->at[t->used] = c;
@@ -1023,27 +1019,36 @@ static void fia_text_float_(fia_text_ *t, double v) {
     fia_text_int_(t, power);
 }
 
+/* A text with each '#' replaced by a, then b. */
+static void fia_text_fill_(fia_text_ *t, const char *text, int64_t a, int64_t b) {
+    for (; *text; ++text) {
+        if (*text == '#') {
+            fia_text_int_(t, a);
+            a = b;
+        } else {
+            fia_text_char_(t, *text);
+        }
+    }
+}
+
+static void fia_text_join_(char *text, size_t room, const char *a, const char *b) {
+    fia_text_ t = {text, room, 0};
+    fia_text_str_(&t, a);
+    fia_text_str_(&t, b);
+}
+
 /* "NAME is VALUE; ALLOWED" with each '#' of allowed replaced by a, then b. value_text wins over value. */
 static fia_status fia_say_(fia_report *report, fia_status status, const char *name, const char *value_text,
                            int64_t value, const char *allowed, int64_t a, int64_t b) {
-    fia_text_ t;
+    fia_text_ t = {report ? report->text : NULL, sizeof(report->text), 0};
     if (!report) return status;
     report->status = status;
-    report->text[0] = 0;
-    t = fia_text_on_(report->text, sizeof(report->text));
     fia_text_str_(&t, name);
     fia_text_str_(&t, " is ");
     if (value_text) fia_text_str_(&t, value_text);
     else fia_text_int_(&t, value);
     fia_text_str_(&t, "; ");
-    for (; *allowed; ++allowed) {
-        if (*allowed == '#') {
-            fia_text_int_(&t, a);
-            a = b;
-        } else {
-            fia_text_char_(&t, *allowed);
-        }
-    }
+    fia_text_fill_(&t, allowed, a, b);
     return status;
 }
 
@@ -1060,7 +1065,7 @@ static fia_status fia_refuse_text_(fia_report *report, const char *name, const c
 
 static fia_status fia_refuse_float_(fia_report *report, const char *name, double value, const char *allowed) {
     char text[24];
-    fia_text_ t = fia_text_on_(text, sizeof(text));
+    fia_text_ t = {text, sizeof(text), 0};
     fia_text_float_(&t, value);
     return fia_refuse_text_(report, name, text, allowed);
 }
@@ -1165,12 +1170,6 @@ extern "C" {
 #endif
 #endif
 
-/* fia_vf_pin_ keeps a loaded vector in its register, where gcc would repeat the load in every use; clang does so by
- * itself. */
-#if defined(__GNUC__) && !defined(__clang__)
-#define FIA_GCC_ 1
-#endif
-
 #define FIA_SIGN_BIT_ 0x80000000u
 
 FIA_INLINE_ float fia_bits_float_(uint32_t bits) {
@@ -1236,7 +1235,6 @@ FIA_INLINE_ fia_vf_ fia_vf_set1_(float x) {
     FIA_EACH_ r.f[i] = x;
     return r;
 }
-FIA_INLINE_ fia_vf_ fia_vf_zero_(void) { return fia_vf_set1_(0.0f); }
 FIA_INLINE_ fia_vf_ fia_vf_load_(const float *p) {
     fia_vf_ r;
     memcpy(r.f, p, sizeof(r.f));
@@ -1290,11 +1288,6 @@ FIA_INLINE_ fia_vm_ fia_vf_eq_(fia_vf_ a, fia_vf_ b) {
     FIA_EACH_ r.m[i] = a.f[i] == b.f[i];
     return r;
 }
-FIA_INLINE_ fia_vm_ fia_vm_or_(fia_vm_ a, fia_vm_ b) {
-    int i;
-    FIA_EACH_ a.m[i] |= b.m[i];
-    return a;
-}
 FIA_INLINE_ int fia_vm_any_(fia_vm_ a) {
     uint32_t any = 0;
     int i;
@@ -1324,33 +1317,21 @@ FIA_INLINE_ fia_vf_ fia_vf_scale_magic_(fia_vf_ a, fia_vf_ z) {
     return a;
 }
 FIA_INLINE_ fia_vf_ fia_vf_loadn_(const float *p, int n) {
-    fia_vf_ r = fia_vf_zero_();
+    fia_vf_ r = fia_vf_set1_(0.0f);
     memcpy(r.f, p, (size_t)n * sizeof(float));
     return r;
 }
 FIA_INLINE_ void fia_vf_storen_(float *p, fia_vf_ a, int n) { memcpy(p, a.f, (size_t)n * sizeof(float)); }
-FIA_INLINE_ fia_vf_ fia_vf_load_f16_(const void *p) {
+FIA_INLINE_ fia_vf_ fia_vf_load_halves_(const void *p, float (*widen)(uint16_t h)) {
     uint16_t h[FIA_LANES];
     fia_vf_ r;
     int i;
     memcpy(h, p, sizeof(h));
-    FIA_EACH_ r.f[i] = fia_f16_float_(h[i]);
+    FIA_EACH_ r.f[i] = widen(h[i]);
     return r;
 }
-FIA_INLINE_ fia_vf_ fia_vf_load_bf16_(const void *p) {
-    uint16_t h[FIA_LANES];
-    fia_vf_ r;
-    int i;
-    memcpy(h, p, sizeof(h));
-    FIA_EACH_ r.f[i] = fia_bf16_float_(h[i]);
-    return r;
-}
-FIA_INLINE_ void fia_vf_store_f16_(void *p, fia_vf_ a) {
-    uint16_t h[FIA_LANES];
-    int i;
-    FIA_EACH_ h[i] = fia_float_f16_(a.f[i]);
-    memcpy(p, h, sizeof(h));
-}
+FIA_INLINE_ fia_vf_ fia_vf_load_f16_(const void *p) { return fia_vf_load_halves_(p, fia_f16_float_); }
+FIA_INLINE_ fia_vf_ fia_vf_load_bf16_(const void *p) { return fia_vf_load_halves_(p, fia_bf16_float_); }
 FIA_INLINE_ int fia_vm_all_(fia_vm_ a) {
     uint32_t all = 1;
     int i;
@@ -1391,7 +1372,6 @@ FIA_INLINE_ void fia_vf_transpose_(fia_vf_ *v) {
         v[j].f[i] = t;
     }
 }
-FIA_INLINE_ void fia_vf_pin_(fia_vf_ *a) { (void)a; }
 #undef FIA_EACH_
 
 #elif FIA_LANES == 16
@@ -1401,7 +1381,6 @@ typedef simde__m512 fia_vf_;
 typedef simde__mmask16 fia_vm_;
 
 FIA_INLINE_ fia_vf_ fia_vf_set1_(float x) { return simde_mm512_set1_ps(x); }
-FIA_INLINE_ fia_vf_ fia_vf_zero_(void) { return simde_mm512_setzero_ps(); }
 FIA_INLINE_ fia_vf_ fia_vf_load_(const float *p) { return simde_mm512_loadu_ps(p); }
 FIA_INLINE_ void fia_vf_store_(float *p, fia_vf_ a) { simde_mm512_storeu_ps(p, a); }
 FIA_INLINE_ fia_vf_ fia_vf_add_(fia_vf_ a, fia_vf_ b) { return simde_mm512_add_ps(a, b); }
@@ -1413,7 +1392,6 @@ FIA_INLINE_ fia_vf_ fia_vf_max_(fia_vf_ a, fia_vf_ b) { return simde_mm512_max_p
 FIA_INLINE_ fia_vf_ fia_vf_min_(fia_vf_ a, fia_vf_ b) { return simde_mm512_min_ps(a, b); }
 FIA_INLINE_ fia_vm_ fia_vf_lt_(fia_vf_ a, fia_vf_ b) { return _mm512_cmp_ps_mask(a, b, _CMP_LT_OQ); }
 FIA_INLINE_ fia_vm_ fia_vf_eq_(fia_vf_ a, fia_vf_ b) { return _mm512_cmp_ps_mask(a, b, _CMP_EQ_OQ); }
-FIA_INLINE_ fia_vm_ fia_vm_or_(fia_vm_ a, fia_vm_ b) { return (fia_vm_)(a | b); }
 FIA_INLINE_ int fia_vm_any_(fia_vm_ a) { return a != 0; }
 FIA_INLINE_ fia_vf_ fia_vf_select_(fia_vm_ m, fia_vf_ a, fia_vf_ b) { return simde_mm512_mask_blend_ps(m, b, a); }
 FIA_INLINE_ fia_vf_ fia_vf_abs_(fia_vf_ a) { return _mm512_abs_ps(a); }
@@ -1447,27 +1425,21 @@ FIA_INLINE_ fia_vf_ fia_vf_swap8_(fia_vf_ a) { return _mm512_shuffle_f32x4(a, a,
 FIA_INLINE_ fia_vf_ fia_sums_halves_(fia_vf_ a, fia_vf_ b) {
     return _mm512_add_ps(simde_mm512_mask_blend_ps(0xff00, a, b), _mm512_shuffle_f32x4(a, b, 0x4e));
 }
-FIA_INLINE_ fia_vf_ fia_sums_quarters_(fia_vf_ a, fia_vf_ b) {
-    return _mm512_add_ps(_mm512_shuffle_f32x4(a, b, 0x88), _mm512_shuffle_f32x4(a, b, 0xdd));
-}
 FIA_INLINE_ fia_vf_ fia_sums_pairs_(fia_vf_ a, fia_vf_ b) {
     return _mm512_add_ps(simde_mm512_mask_blend_ps(0xcccc, a, b), _mm512_shuffle_ps(a, b, 0x4e));
-}
-FIA_INLINE_ fia_vf_ fia_sums_last_(fia_vf_ a, fia_vf_ b) {
-    return _mm512_add_ps(_mm512_shuffle_ps(a, b, 0x88), _mm512_shuffle_ps(a, b, 0xdd));
 }
 /* v[k], v[4 + k], v[8 + k], v[12 + k] end in 128-bit lane k; the arguments are chosen so that lane i is the sum of
  * v[i]. */
 FIA_INLINE_ fia_vf_ fia_sums_lanes_(fia_vf_ a, fia_vf_ b, fia_vf_ c, fia_vf_ d) {
-    return fia_sums_quarters_(fia_sums_halves_(a, b), fia_sums_halves_(c, d));
+    const fia_vf_ x = fia_sums_halves_(a, b), y = fia_sums_halves_(c, d);
+    return _mm512_add_ps(_mm512_shuffle_f32x4(x, y, 0x88), _mm512_shuffle_f32x4(x, y, 0xdd));
 }
-/* Lane i: the sum of v[i]: halves, then quarters, ... */
 FIA_INLINE_ fia_vf_ fia_vf_sums_(const fia_vf_ *v) {
     const fia_vf_ a =
         fia_sums_pairs_(fia_sums_lanes_(v[0], v[4], v[8], v[12]), fia_sums_lanes_(v[1], v[5], v[9], v[13]));
     const fia_vf_ b =
         fia_sums_pairs_(fia_sums_lanes_(v[2], v[6], v[10], v[14]), fia_sums_lanes_(v[3], v[7], v[11], v[15]));
-    return fia_sums_last_(a, b);
+    return _mm512_add_ps(_mm512_shuffle_ps(a, b, 0x88), _mm512_shuffle_ps(a, b, 0xdd));
 }
 /* 4 x 4 blocks by unpacking pairs, then the blocks among each other. */
 FIA_INLINE_ void fia_vf_transpose_(fia_vf_ *v) {
@@ -1491,13 +1463,6 @@ FIA_INLINE_ void fia_vf_transpose_(fia_vf_ *v) {
         v[12 + i] = _mm512_shuffle_f32x4(b, d, 0xdd);
     }
 }
-FIA_INLINE_ void fia_vf_pin_(fia_vf_ *a) {
-#if defined(FIA_GCC_)
-    __asm__("" : "+v"(*a));
-#else
-    (void)a;
-#endif
-}
 
 #elif FIA_LANES == 8
 /* ---- AVX2 + FMA + F16C ---- */
@@ -1506,7 +1471,6 @@ typedef simde__m256 fia_vf_;
 typedef simde__m256 fia_vm_;
 
 FIA_INLINE_ fia_vf_ fia_vf_set1_(float x) { return simde_mm256_set1_ps(x); }
-FIA_INLINE_ fia_vf_ fia_vf_zero_(void) { return simde_mm256_setzero_ps(); }
 FIA_INLINE_ fia_vf_ fia_vf_load_(const float *p) { return simde_mm256_loadu_ps(p); }
 FIA_INLINE_ void fia_vf_store_(float *p, fia_vf_ a) { simde_mm256_storeu_ps(p, a); }
 FIA_INLINE_ fia_vf_ fia_vf_add_(fia_vf_ a, fia_vf_ b) { return simde_mm256_add_ps(a, b); }
@@ -1518,7 +1482,6 @@ FIA_INLINE_ fia_vf_ fia_vf_max_(fia_vf_ a, fia_vf_ b) { return simde_mm256_max_p
 FIA_INLINE_ fia_vf_ fia_vf_min_(fia_vf_ a, fia_vf_ b) { return simde_mm256_min_ps(a, b); }
 FIA_INLINE_ fia_vm_ fia_vf_lt_(fia_vf_ a, fia_vf_ b) { return simde_mm256_cmp_ps(a, b, SIMDE_CMP_LT_OQ); }
 FIA_INLINE_ fia_vm_ fia_vf_eq_(fia_vf_ a, fia_vf_ b) { return simde_mm256_cmp_ps(a, b, SIMDE_CMP_EQ_OQ); }
-FIA_INLINE_ fia_vm_ fia_vm_or_(fia_vm_ a, fia_vm_ b) { return simde_mm256_or_ps(a, b); }
 FIA_INLINE_ int fia_vm_any_(fia_vm_ a) { return simde_mm256_movemask_ps(a) != 0; }
 FIA_INLINE_ int fia_vm_all_(fia_vm_ a) { return simde_mm256_movemask_ps(a) == 0xff; }
 FIA_INLINE_ fia_vf_ fia_vf_select_(fia_vm_ m, fia_vf_ a, fia_vf_ b) { return simde_mm256_blendv_ps(b, a, m); }
@@ -1556,7 +1519,6 @@ FIA_INLINE_ fia_vf_ fia_sums_halves_(fia_vf_ a, fia_vf_ b) {
 FIA_INLINE_ fia_vf_ fia_sums_pairs_(fia_vf_ a, fia_vf_ b) {
     return simde_mm256_add_ps(simde_mm256_blend_ps(a, b, 0xcc), simde_mm256_shuffle_ps(a, b, 0x4e));
 }
-/* Lane i: the sum of v[i]: halves, then quarters, ... */
 FIA_INLINE_ fia_vf_ fia_vf_sums_(const fia_vf_ *v) {
     const fia_vf_ a = fia_sums_pairs_(fia_sums_halves_(v[0], v[4]), fia_sums_halves_(v[1], v[5]));
     const fia_vf_ b = fia_sums_pairs_(fia_sums_halves_(v[2], v[6]), fia_sums_halves_(v[3], v[7]));
@@ -1578,13 +1540,6 @@ FIA_INLINE_ void fia_vf_transpose_(fia_vf_ *v) {
         v[4 + i] = simde_mm256_permute2f128_ps(t[i], t[4 + i], 0x31);
     }
 }
-FIA_INLINE_ void fia_vf_pin_(fia_vf_ *a) {
-#if defined(FIA_GCC_)
-    __asm__("" : "+x"(*a));
-#else
-    (void)a;
-#endif
-}
 
 #else
 /* ---- SSE2 .. SSE4.2, and NEON through the same names ---- */
@@ -1593,7 +1548,6 @@ typedef simde__m128 fia_vf_;
 typedef simde__m128 fia_vm_;
 
 FIA_INLINE_ fia_vf_ fia_vf_set1_(float x) { return simde_mm_set1_ps(x); }
-FIA_INLINE_ fia_vf_ fia_vf_zero_(void) { return simde_mm_setzero_ps(); }
 FIA_INLINE_ fia_vf_ fia_vf_load_(const float *p) { return simde_mm_loadu_ps(p); }
 FIA_INLINE_ void fia_vf_store_(float *p, fia_vf_ a) { simde_mm_storeu_ps(p, a); }
 FIA_INLINE_ fia_vf_ fia_vf_add_(fia_vf_ a, fia_vf_ b) { return simde_mm_add_ps(a, b); }
@@ -1614,7 +1568,6 @@ FIA_INLINE_ fia_vf_ fia_vf_max_(fia_vf_ a, fia_vf_ b) { return simde_mm_max_ps(a
 FIA_INLINE_ fia_vf_ fia_vf_min_(fia_vf_ a, fia_vf_ b) { return simde_mm_min_ps(a, b); }
 FIA_INLINE_ fia_vm_ fia_vf_lt_(fia_vf_ a, fia_vf_ b) { return simde_mm_cmplt_ps(a, b); }
 FIA_INLINE_ fia_vm_ fia_vf_eq_(fia_vf_ a, fia_vf_ b) { return simde_mm_cmpeq_ps(a, b); }
-FIA_INLINE_ fia_vm_ fia_vm_or_(fia_vm_ a, fia_vm_ b) { return simde_mm_or_ps(a, b); }
 FIA_INLINE_ int fia_vm_any_(fia_vm_ a) { return simde_mm_movemask_ps(a) != 0; }
 FIA_INLINE_ int fia_vm_all_(fia_vm_ a) { return simde_mm_movemask_ps(a) == 0xf; }
 FIA_INLINE_ fia_vf_ fia_vf_select_(fia_vm_ m, fia_vf_ a, fia_vf_ b) {
@@ -1661,24 +1614,16 @@ FIA_INLINE_ fia_vf_ fia_vf_load_f16_(const void *p) {
     return simde_mm_castsi128_ps(simde_mm_or_si128(f, sign));
 #endif
 }
-FIA_INLINE_ void fia_vf_store_f16_(void *p, fia_vf_ a) {
 #if defined(FIA_NEON_)
+FIA_INLINE_ void fia_vf_store_f16_(void *p, fia_vf_ a) {
     vst1_u8((uint8_t *)p, vreinterpret_u8_f16(vcvt_f16_f32(simde__m128_to_neon_f32(a))));
-#else
-    float f[4];
-    uint16_t h[4];
-    int i;
-    fia_vf_store_(f, a);
-    for (i = 0; i < 4; ++i) h[i] = fia_float_f16_(f[i]);
-    memcpy(p, h, sizeof(h));
-#endif
 }
+#endif
 FIA_INLINE_ fia_vf_ fia_vf_swap1_(fia_vf_ a) { return simde_mm_shuffle_ps(a, a, 0xb1); }
 FIA_INLINE_ fia_vf_ fia_vf_swap2_(fia_vf_ a) { return simde_mm_shuffle_ps(a, a, 0x4e); }
 FIA_INLINE_ fia_vf_ fia_sums_pairs_(fia_vf_ a, fia_vf_ b) {
     return simde_mm_add_ps(simde_mm_movelh_ps(a, b), simde_mm_movehl_ps(b, a));
 }
-/* Lane i: the sum of v[i]: halves, then quarters, ... */
 FIA_INLINE_ fia_vf_ fia_vf_sums_(const fia_vf_ *v) {
     const fia_vf_ a = fia_sums_pairs_(v[0], v[1]), b = fia_sums_pairs_(v[2], v[3]);
     return simde_mm_add_ps(simde_mm_shuffle_ps(a, b, 0x88), simde_mm_shuffle_ps(a, b, 0xdd));
@@ -1691,27 +1636,37 @@ FIA_INLINE_ void fia_vf_transpose_(fia_vf_ *v) {
     v[2] = simde_mm_movelh_ps(b, d);
     v[3] = simde_mm_movehl_ps(d, b);
 }
-FIA_INLINE_ void fia_vf_pin_(fia_vf_ *a) {
-#if defined(FIA_GCC_) && defined(FIA_NEON_)
-    __asm__("" : "+w"(*a));
-#elif defined(FIA_GCC_)
-    __asm__("" : "+x"(*a));
-#else
-    (void)a;
-#endif
-}
 #endif
 
 /* ---- on top of the above, for every width ---- */
 
-FIA_INLINE_ void fia_vf_store_bf16_(void *p, fia_vf_ a) {
+FIA_INLINE_ fia_vf_ fia_vf_zero_(void) { return fia_vf_set1_(0.0f); }
+
+/* Keeps a loaded vector in its register, where gcc would repeat the load in every use; clang does so by itself. */
+FIA_INLINE_ void fia_vf_pin_(fia_vf_ *a) {
+#if defined(FIA_SCALAR) || !defined(__GNUC__) || defined(__clang__)
+    (void)a;
+#elif defined(FIA_NEON_)
+    __asm__("" : "+w"(*a));
+#elif FIA_LANES == 16
+    __asm__("" : "+v"(*a));
+#else
+    __asm__("" : "+x"(*a));
+#endif
+}
+
+FIA_INLINE_ void fia_vf_store_halves_(void *p, fia_vf_ a, uint16_t (*narrow)(float f)) {
     float f[FIA_LANES];
     uint16_t h[FIA_LANES];
     int i;
     fia_vf_store_(f, a);
-    for (i = 0; i < FIA_LANES; ++i) h[i] = fia_float_bf16_(f[i]);
+    for (i = 0; i < FIA_LANES; ++i) h[i] = narrow(f[i]);
     memcpy(p, h, sizeof(h));
 }
+#if defined(FIA_SCALAR) || (FIA_LANES == 4 && !defined(FIA_NEON_))
+FIA_INLINE_ void fia_vf_store_f16_(void *p, fia_vf_ a) { fia_vf_store_halves_(p, a, fia_float_f16_); }
+#endif
+FIA_INLINE_ void fia_vf_store_bf16_(void *p, fia_vf_ a) { fia_vf_store_halves_(p, a, fia_float_bf16_); }
 
 /* ==== R6 math ================================================================================ */
 /* exp2 within 1 ulp (1.5 without FMA), tanh within 3 ulp, log in double. No call into libm, no errno.
@@ -1787,28 +1742,23 @@ static double fia_log_(float x) {
 
 typedef struct fia_loader_ {
     int bytes;                              /* of an element */
-    fia_vf_ (*load)(const char *p);         /* FIA_LANES elements, any alignment */
-    fia_vf_ (*loadn)(const char *p, int n); /* 0 < n < FIA_LANES, the rest 0 */
+    fia_vf_ (*load)(const void *p);         /* FIA_LANES elements, any alignment */
+    fia_vf_ (*loadn)(const void *p, int n); /* 0 < n < FIA_LANES, the rest 0 */
 } fia_loader_;
 
-FIA_INLINE_ fia_vf_ fia_load_f32_(const char *p) { return fia_vf_load_((const float *)(const void *)p); }
-FIA_INLINE_ fia_vf_ fia_loadn_f32_(const char *p, int n) { return fia_vf_loadn_((const float *)(const void *)p, n); }
-FIA_INLINE_ fia_vf_ fia_load_f16_(const char *p) { return fia_vf_load_f16_(p); }
-FIA_INLINE_ fia_vf_ fia_load_bf16_(const char *p) { return fia_vf_load_bf16_(p); }
-FIA_INLINE_ fia_vf_ fia_loadn_f16_(const char *p, int n) {
+FIA_INLINE_ fia_vf_ fia_load_f32_(const void *p) { return fia_vf_load_((const float *)p); }
+FIA_INLINE_ fia_vf_ fia_loadn_f32_(const void *p, int n) { return fia_vf_loadn_((const float *)p, n); }
+FIA_INLINE_ fia_vf_ fia_loadn_halves_(fia_vf_ (*load)(const void *p), const void *p, int n) {
     char copy[FIA_LANES * 2] = {0};
     memcpy(copy, p, (size_t)n * 2);
-    return fia_vf_load_f16_(copy);
+    return load(copy);
 }
-FIA_INLINE_ fia_vf_ fia_loadn_bf16_(const char *p, int n) {
-    char copy[FIA_LANES * 2] = {0};
-    memcpy(copy, p, (size_t)n * 2);
-    return fia_vf_load_bf16_(copy);
-}
+FIA_INLINE_ fia_vf_ fia_loadn_f16_(const void *p, int n) { return fia_loadn_halves_(fia_vf_load_f16_, p, n); }
+FIA_INLINE_ fia_vf_ fia_loadn_bf16_(const void *p, int n) { return fia_loadn_halves_(fia_vf_load_bf16_, p, n); }
 
 static const fia_loader_ fia_loader_f32_ = {4, fia_load_f32_, fia_loadn_f32_};
-static const fia_loader_ fia_loader_f16_ = {2, fia_load_f16_, fia_loadn_f16_};
-static const fia_loader_ fia_loader_bf16_ = {2, fia_load_bf16_, fia_loadn_bf16_};
+static const fia_loader_ fia_loader_f16_ = {2, fia_vf_load_f16_, fia_loadn_f16_};
+static const fia_loader_ fia_loader_bf16_ = {2, fia_vf_load_bf16_, fia_loadn_bf16_};
 
 /* Widens n contiguous elements. */
 FIA_INLINE_ void fia_widen_(const fia_loader_ *from, float *dst, const char *src, int n) {
@@ -1847,11 +1797,10 @@ static void fia_decode_bf16_(float *dst, ptrdiff_t dst_stride, const fia_rows *r
 /* Narrows one row, x * mul + add, through a block of lanes; the last block goes through a copy. */
 FIA_INLINE_ void fia_store_row_(void (*store)(void *p, fia_vf_ a), int bytes, char *dst, const float *src, int n,
                                 const float *mul, const float *add) {
-    int i, left;
+    int i;
     for (i = 0; i < n; i += FIA_LANES, dst += (ptrdiff_t)FIA_LANES * bytes) {
-        fia_vf_ x;
-        left = n - i;
-        x = left < FIA_LANES ? fia_vf_loadn_(src + i, left) : fia_vf_load_(src + i);
+        const int left = n - i;
+        fia_vf_ x = left < FIA_LANES ? fia_vf_loadn_(src + i, left) : fia_vf_load_(src + i);
         if (mul) x = fia_vf_mul_(x, left < FIA_LANES ? fia_vf_loadn_(mul + i, left) : fia_vf_load_(mul + i));
         if (add) x = fia_vf_add_(x, left < FIA_LANES ? fia_vf_loadn_(add + i, left) : fia_vf_load_(add + i));
         if (left < FIA_LANES) {
@@ -1885,6 +1834,11 @@ static void fia_store_bf16_(char *dst, const float *src, int32_t n, const float 
 static const fia_codec fia_codec_f32_ = {"f32", FIA_F32, 1, 4, 4, 0, NULL, NULL, fia_decode_f32_, fia_store_f32_};
 static const fia_codec fia_codec_f16_ = {"f16", FIA_F16, 1, 2, 2, 0, NULL, NULL, fia_decode_f16_, fia_store_f16_};
 static const fia_codec fia_codec_bf16_ = {"bf16", FIA_BF16, 1, 2, 2, 1, NULL, NULL, fia_decode_bf16_, fia_store_bf16_};
+
+/* Bytes of an element of a float table or of a mask. */
+FIA_INLINE_ int64_t fia_float_bytes_(fia_dtype dtype) {
+    return dtype == FIA_F32 ? 4 : dtype == FIA_F16 || dtype == FIA_BF16 ? 2 : 1;
+}
 
 /* One value of a small float table (a scale, a sink, a slope): F32, F16 or BF16. */
 static float fia_value_(fia_dtype dtype, const void *p) {
@@ -1957,16 +1911,9 @@ static int fia_paged_check_(const fia_keys_call *call, int64_t first, int64_t en
     int64_t column;
     for (column = first / p->page_size; column * p->page_size < end; ++column) {
         if (table[column] < 0 || table[column] >= p->n_pages) {
-            fia_text_ t = fia_text_on_(text, text_bytes);
-            fia_text_str_(&t, "block_table[");
-            fia_text_int_(&t, call->sequence);
-            fia_text_str_(&t, "][");
-            fia_text_int_(&t, column);
-            fia_text_str_(&t, "] is ");
-            fia_text_int_(&t, table[column]);
-            fia_text_str_(&t, "; page ids lie in [0, ");
-            fia_text_int_(&t, p->n_pages);
-            fia_text_str_(&t, ")");
+            fia_text_ t = {text, text_bytes, 0};
+            fia_text_fill_(&t, "block_table[#][#", call->sequence, column);
+            fia_text_fill_(&t, "] is #; page ids lie in [0, #)", table[column], p->n_pages);
             return 1;
         }
     }
@@ -1976,13 +1923,6 @@ static int fia_paged_check_(const fia_keys_call *call, int64_t first, int64_t en
 static const fia_keys fia_keys_strided_ = {"strided", FIA_KEYS_STRIDED, 0, NULL, NULL, fia_strided_runs_, NULL};
 static const fia_keys fia_keys_list_ = {"list", FIA_KEYS_LIST, 0, NULL, NULL, fia_strided_runs_, NULL};
 static const fia_keys fia_keys_paged_ = {"paged", FIA_KEYS_PAGED, 0, NULL, fia_paged_check_, fia_paged_runs_, NULL};
-
-/* One stored stream of keys as seen from (sequence, KV head): a place is base + outer * outer_bytes + row *
- * row_bytes. */
-typedef struct fia_stream_view_ {
-    const char *base;
-    ptrdiff_t outer_bytes, row_bytes;
-} fia_stream_view_;
 
 /* ==== R9 row state =========================================================================== */
 /* A row's partial result: m (largest base-2 logit), l = sum 2^(s - m), o = sum 2^(s - m) v. l = 0 if and only if no key
@@ -1998,10 +1938,7 @@ typedef struct fia_partial_ {
 FIA_INLINE_ size_t fia_partial_floats_(int64_t rows, int64_t value_dim) { return (size_t)(rows * (value_dim + 2)); }
 
 static fia_partial_ fia_partial_at_(float *floats, int64_t rows) {
-    fia_partial_ p;
-    p.m = floats;
-    p.l = floats + rows;
-    p.o = floats + 2 * rows;
+    const fia_partial_ p = {floats, floats + rows, floats + 2 * rows};
     return p;
 }
 
@@ -2122,8 +2059,6 @@ typedef struct fia_row_block_ {
     int every;        /* 1: something but bounds happens to scores: modifiers run on every block */
     float raw_factor; /* 1, or what raw scores are multiplied by first */
     int kv_head;
-    int64_t first_row;      /* row of the KV head's group: token * G + head within the group */
-    int64_t base_token;     /* of row 0 of the unit: 0, or the token that owns the list */
     int64_t any_lo, any_hi; /* keys that some row keeps lie in [any_lo, any_hi) */
     int64_t all_lo, all_hi; /* keys that every row keeps, by bounds */
     /* By row; behind the last row as the lanes of a vector of scores want it: repeated (stream), the last row's. */
@@ -2147,15 +2082,6 @@ static float fia_q_factor_(const fia_problem *p) {
     return p->bias.dtype != FIA_NONE && p->bias_before_scale ? 1.0f : p->scale;
 }
 
-/* Local keys [lo, hi) that the bounds of a local row keep: length, causal, window. */
-static void fia_row_bounds_(const fia_problem *p, const fia_sequence_ *s, int64_t token, int64_t *lo, int64_t *hi) {
-    const int64_t at = s->q_pos + token - s->kv_pos; /* the row's place among local keys */
-    const int64_t right = p->causal ? fia_min_(p->window_right, 0) : p->window_right;
-    *lo = p->window_left == FIA_UNBOUNDED ? 0 : fia_max_(0, at - p->window_left);
-    *hi = right == FIA_UNBOUNDED ? s->kv_len : fia_min_(s->kv_len, at + right + 1);
-    if (*lo >= *hi) *lo = *hi = 0;
-}
-
 /* ---- scores ---- */
 
 /* Scores of n keys x the rows of a block and what happens to them: [key][stride], rows side by side. stride divides a
@@ -2170,31 +2096,24 @@ typedef struct fia_scores_ {
     float *x, *term, *drop; /* scores; what is added next; 1 where a key is dropped. drop: NULL: nowhere */
 } fia_scores_;
 
-/* x = (x + term * factor) * scale; factor by lane, or NULL: 1. */
-static void fia_scores_add_(const fia_scores_ *s, const float *factor, float scale) {
-    const fia_vf_ c = fia_vf_set1_(scale);
+/* x = (x + term * factor) * scale; factor by lane, or NULL: 1. drop: keys are dropped where the term is -inf, by
+ * selection: what is added there is 0; NULL: the term is finite. */
+static void fia_scores_add_(const fia_scores_ *s, float *drop, const float *factor, float scale) {
+    const fia_vf_ c = fia_vf_set1_(scale), none = fia_vf_set1_(-FIA_INF_), one = fia_vf_set1_(1.0f);
     int j, v;
     for (v = 0; v < s->width; v += FIA_LANES) {
-        const fia_vf_ f = factor ? fia_vf_load_(factor + v) : fia_vf_set1_(1.0f);
+        const fia_vf_ f = factor ? fia_vf_load_(factor + v) : one;
         for (j = 0; j < s->n; j += s->keys) {
             const int i = j * s->stride + v;
-            fia_vf_store_(s->x + i, fia_vf_mul_(fia_vf_fma_(fia_vf_load_(s->term + i), f, fia_vf_load_(s->x + i)), c));
+            fia_vf_ t = fia_vf_load_(s->term + i);
+            if (drop) {
+                const fia_vm_ m = fia_vf_eq_(t, none);
+                fia_vf_store_(drop + i, fia_vf_select_(m, one, fia_vf_load_(drop + i)));
+                t = fia_vf_select_(m, fia_vf_zero_(), t);
+            }
+            fia_vf_store_(s->x + i, fia_vf_mul_(fia_vf_fma_(t, f, fia_vf_load_(s->x + i)), c));
         }
     }
-}
-
-/* Dropped where the term is -inf, by selection: what is added there is 0. */
-static void fia_scores_drop_infinite_(const fia_scores_ *s) {
-    const fia_vf_ none = fia_vf_set1_(-FIA_INF_);
-    int j, v;
-    for (j = 0; j < s->n; j += s->keys)
-        for (v = 0; v < s->width; v += FIA_LANES) {
-            float *term = s->term + j * s->stride + v, *drop = s->drop + j * s->stride + v;
-            const fia_vf_ t = fia_vf_load_(term);
-            const fia_vm_ m = fia_vf_eq_(t, none);
-            fia_vf_store_(drop, fia_vf_select_(m, fia_vf_set1_(1.0f), fia_vf_load_(drop)));
-            fia_vf_store_(term, fia_vf_select_(m, fia_vf_zero_(), t));
-        }
 }
 
 static void fia_scores_softcap_(const fia_scores_ *s, float cap) {
@@ -2212,10 +2131,6 @@ static void fia_scores_softcap_(const fia_scores_ *s, float cap) {
 FIA_INLINE_ const char *fia_mask_row_(const fia_row_block_ *rb, const fia_mask_view *view, const void *base, int r) {
     return (const char *)base + rb->sequence->index * view->sequence_bytes + rb->head[r] * view->head_bytes +
            rb->token[r] * view->row_bytes;
-}
-
-FIA_INLINE_ int fia_mask_bytes_(const fia_mask_view *view) {
-    return view->dtype == FIA_F32 ? 4 : view->dtype == FIA_F16 || view->dtype == FIA_BF16 ? 2 : 1;
 }
 
 /* n bytes repeat a pattern of 1, 2, 4 or 8 of them. */
@@ -2243,7 +2158,7 @@ static int fia_mask_drops_all_(const fia_mask_view *view, const char *row, int n
 
 /* A term that the problem has is not 0 at all of these keys. */
 static int fia_scores_sees_(const fia_scores_ *s, const fia_mask_view *view, const void *base) {
-    const int bytes = fia_mask_bytes_(view);
+    const int bytes = (int)fia_float_bytes_(view->dtype);
     const char *row, *last = NULL;
     int r;
     if (view->dtype == FIA_NONE || s->positions) return view->dtype != FIA_NONE;
@@ -2256,7 +2171,7 @@ static int fia_scores_sees_(const fia_scores_ *s, const fia_mask_view *view, con
 
 /* A row of a mask at n keys, widened; of a drop mask 1 and 0. Keys without a position read as 0. */
 static void fia_mask_line_(const fia_scores_ *s, const fia_mask_view *view, const char *row, float *line) {
-    const int bytes = fia_mask_bytes_(view);
+    const int bytes = (int)fia_float_bytes_(view->dtype);
     int j;
     if (bytes > 1 && !s->positions) {
         fia_values_(view->dtype, line, row + s->first_key * bytes, s->n);
@@ -2268,29 +2183,28 @@ static void fia_mask_line_(const fia_scores_ *s, const fia_mask_view *view, cons
     }
 }
 
-/* term[key][first .. first + rows) = line[row][key]. distinct: 1 where all lines are one. */
-static void fia_scores_set_(const fia_scores_ *s, const float *const *line, int first, int rows, int distinct) {
-    float *term = s->term + first;
+/* dst[key][0 .. rows) = line[row][key]. distinct: 1 where all lines are one. */
+static void fia_scores_set_(const fia_scores_ *s, const float *const *line, int rows, int distinct, float *dst) {
     fia_vf_ t[FIA_LANES];
     int j, r;
     if (distinct == 1) { /* what reaches past a key, the next one writes again */
-        for (j = 0; j < s->n; ++j) fia_vf_store_(term + j * s->stride, fia_vf_set1_(line[0][j]));
+        for (j = 0; j < s->n; ++j) fia_vf_store_(dst + j * s->stride, fia_vf_set1_(line[0][j]));
         return;
     }
     if (rows < FIA_LANES) {
         for (j = 0; j < s->n; ++j)
-            for (r = 0; r < rows; ++r) term[j * s->stride + r] = line[r][j];
+            for (r = 0; r < rows; ++r) dst[j * s->stride + r] = line[r][j];
         return;
     }
     for (j = 0; j < s->n; j += FIA_LANES) {
         for (r = 0; r < FIA_LANES; ++r) t[r] = fia_vf_load_(line[r] + j);
         fia_vf_transpose_(t);
-        for (r = 0; r < FIA_LANES && j + r < s->n; ++r) fia_vf_store_(term + (j + r) * s->stride, t[r]);
+        for (r = 0; r < FIA_LANES && j + r < s->n; ++r) fia_vf_store_(dst + (j + r) * s->stride, t[r]);
     }
 }
 
-/* term = a mask's values. */
-static void fia_scores_mask_(const fia_scores_ *s, const fia_mask_view *view, const void *base) {
+/* dst = a mask's values. */
+static void fia_scores_mask_(const fia_scores_ *s, const fia_mask_view *view, const void *base, float *dst) {
     const int rows = s->stride < FIA_LANES ? s->stride : FIA_LANES;
     float room[16][FIA_MODIFY_KEYS_ + 16];
     const float *line[16];
@@ -2302,7 +2216,7 @@ static void fia_scores_mask_(const fia_scores_ *s, const fia_mask_view *view, co
             if (r == 0 || row != last) fia_mask_line_(s, view, row, room[distinct++]);
             line[r] = room[distinct - 1];
         }
-        fia_scores_set_(s, line, v, rows, distinct);
+        fia_scores_set_(s, line, rows, distinct, dst + v);
     }
 }
 
@@ -2337,30 +2251,18 @@ static void fia_scores_natural_(const fia_scores_ *s, int masked) {
     const fia_row_block_ *rb = s->rb;
     const fia_problem *p = rb->problem;
     if (p->bias.dtype != FIA_NONE) {
-        fia_scores_mask_(s, &p->bias, rb->io->bias);
-        fia_scores_drop_infinite_(s);
-        fia_scores_add_(s, NULL, p->bias_before_scale ? p->scale : 1.0f);
+        fia_scores_mask_(s, &p->bias, rb->io->bias, s->term);
+        fia_scores_add_(s, s->drop, NULL, p->bias_before_scale ? p->scale : 1.0f);
     }
     if (p->softcap > 0.0f) fia_scores_softcap_(s, p->softcap);
     if (p->alibi_slopes != FIA_NONE) {
         fia_scores_distances_(s);
-        fia_scores_add_(s, rb->slope, 1.0f);
+        fia_scores_add_(s, NULL, rb->slope, 1.0f);
     }
     if (masked) {
-        fia_scores_mask_(s, &p->additive_mask, rb->io->additive_mask);
-        fia_scores_drop_infinite_(s);
-        fia_scores_add_(s, rb->factor, 1.0f);
+        fia_scores_mask_(s, &p->additive_mask, rb->io->additive_mask, s->term);
+        fia_scores_add_(s, s->drop, rb->factor, 1.0f);
     }
-}
-
-static void fia_scores_drop_by_mask_(const fia_scores_ *s) {
-    int j, v;
-    fia_scores_mask_(s, &s->rb->problem->drop_mask, s->rb->io->drop_mask);
-    for (j = 0; j < s->n; j += s->keys)
-        for (v = 0; v < s->width; v += FIA_LANES) {
-            float *drop = s->drop + j * s->stride + v;
-            fia_vf_store_(drop, fia_vf_max_(fia_vf_load_(drop), fia_vf_load_(s->term + j * s->stride + v)));
-        }
 }
 
 /* Bounds of keys that are not consecutive. */
@@ -2421,8 +2323,8 @@ static void fia_scores_modify_(fia_scores_ *s) {
     s->term = term;
     s->drop = s->positions || dropped || masked || p->bias.dtype != FIA_NONE ? drop : NULL;
     if (s->drop) memset(drop, 0, ((size_t)(s->n * s->stride) + 16) * sizeof(float));
+    if (dropped) fia_scores_mask_(s, &p->drop_mask, rb->io->drop_mask, drop);
     if (s->positions) fia_scores_drop_by_position_(s);
-    if (dropped) fia_scores_drop_by_mask_(s);
     if (rb->natural) {
         if (rb->raw_factor != 1.0f) fia_scale_row_(s->x, rb->raw_factor, s->n * s->stride);
         fia_scores_natural_(s, masked);
@@ -2438,8 +2340,8 @@ FIA_INLINE_ void fia_prefetch_term_(const fia_row_block_ *rb, const fia_mask_vie
     int r, i;
     if (view->dtype == FIA_NONE) return;
     for (r = 0; r < rb->rows; ++r, last = row) {
-        row = fia_mask_row_(rb, view, base, r) + first_key * fia_mask_bytes_(view);
-        for (i = 0; row != last && i < n * fia_mask_bytes_(view); i += FIA_LINE_) FIA_PREFETCH_(row + i, 2);
+        row = fia_mask_row_(rb, view, base, r) + first_key * fia_float_bytes_(view->dtype);
+        for (i = 0; row != last && i < n * fia_float_bytes_(view->dtype); i += FIA_LINE_) FIA_PREFETCH_(row + i, 2);
     }
 }
 
@@ -2477,7 +2379,7 @@ static int fia_term_drops_block_(const fia_row_block_ *rb, const fia_mask_view *
     int r;
     if (view->dtype == FIA_NONE) return 0;
     for (r = 0; r < rb->rows; ++r, last = row) {
-        row = fia_mask_row_(rb, view, base, r) + first_key * fia_mask_bytes_(view);
+        row = fia_mask_row_(rb, view, base, r) + first_key * fia_float_bytes_(view->dtype);
         if (row != last && !fia_mask_drops_all_(view, row, n)) return 0;
     }
     return 1;
@@ -2513,14 +2415,6 @@ static int fia_block_dropped_(const fia_row_block_ *rb, int64_t first_key, const
 #define FIA_ACC_ 8
 #endif
 
-/* Keys that one or two query rows are multiplied with side by side. 16 lanes have the registers for sixteen (or eight);
- * with one row these take a tenth longer from memory than two after two. Fewer lanes show no difference. */
-#if FIA_LANES == 16
-#define FIA_SIDE_BY_SIDE_ 2
-#else
-#define FIA_SIDE_BY_SIDE_ FIA_ACC_
-#endif
-
 enum { FIA_WAY_ = 4096 /* bytes of a first cache over its ways: rows that far apart share sets */ };
 
 static const fia_prefetch fia_no_prefetch_ = {NULL, 0, 0, 1};
@@ -2548,7 +2442,7 @@ FIA_INLINE_ void fia_stream_dots_(const fia_loader_ *from, const int keys, const
                                   const float *q, ptrdiff_t q_stride, const char *const *key, const char *const *next,
                                   int level, int n) {
     const int line = FIA_LINE_ / from->bytes;
-    fia_vf_ acc[FIA_ACC_ > 8 ? FIA_ACC_ : 8]; /* of its own: compilers keep that in registers */
+    fia_vf_ acc[FIA_ACC_]; /* of its own: compilers keep that in registers */
     int i, c, j, r;
     FIA_UNROLL_ for (j = 0; j < keys * rows; ++j) acc[j] = fia_vf_zero_();
     for (i = 0; i < n; i += line) {
@@ -2573,7 +2467,9 @@ FIA_INLINE_ void fia_stream_dots_(const fia_loader_ *from, const int keys, const
 
 FIA_INLINE_ void fia_stream_scores_(const fia_loader_ *from, const int rows, float *scores, const float *q,
                                     ptrdiff_t q_stride, const fia_rows *keys, const fia_prefetch *next) {
-    const int step = FIA_ACC_ / rows, some = rows > 2 || step < FIA_SIDE_BY_SIDE_ ? step : FIA_SIDE_BY_SIDE_;
+    /* some: keys that are multiplied side by side. 16 lanes have the registers for sixteen (or eight, with two rows);
+     * these take a tenth longer from memory than two after two. Fewer lanes show no difference. */
+    const int step = FIA_ACC_ / rows, some = FIA_LANES == 16 && rows <= 2 ? 2 : step;
     const char *padded[FIA_STREAM_KEYS], *const *key = keys->row;
     int i, j;
     if (keys->n % step) { /* the last group repeats a row; its scores are free */
@@ -2582,7 +2478,7 @@ FIA_INLINE_ void fia_stream_scores_(const fia_loader_ *from, const int rows, flo
     }
     for (j = 0; j < keys->n; j += step) {
         const char *const *ask = j + step <= next->n ? next->row + j : NULL;
-        fia_vf_ dots[FIA_ACC_ > 8 ? FIA_ACC_ : 8];
+        fia_vf_ dots[FIA_ACC_];
         FIA_UNROLL_ for (i = 0; i < step; i += some)
             fia_stream_dots_(from, some, rows, dots + i * rows, q, q_stride, key + j + i, ask ? ask + i : NULL,
                              next->level, keys->elements);
@@ -2593,18 +2489,13 @@ FIA_INLINE_ void fia_stream_scores_(const fia_loader_ *from, const int rows, flo
 
 /* ---- accumulate ---- */
 
-/* The first and the last of n rows lie as if all adjoined; enough for prefetches. */
-FIA_INLINE_ int fia_rows_adjoin_(const char *const *row, int n, ptrdiff_t bytes) {
-    return (uintptr_t)row[n - 1] - (uintptr_t)row[0] == (uintptr_t)((n - 1) * bytes);
-}
-
 /* o[r][i0 .. i0 + vectors * lanes) += sum of weights * values. next: rows to ask for; block: they are one, which the
  * passes ask for from its begin to its end; or NULL. */
 FIA_INLINE_ void fia_stream_add_(const fia_loader_ *from, const int vectors, const int rows, float *o,
                                  ptrdiff_t o_stride, const float *weights, const fia_rows *values,
                                  const char *const *next, const char *block, int level, ptrdiff_t i0) {
     const int width = vectors * FIA_LANES * from->bytes;
-    fia_vf_ acc[FIA_ACC_ > 8 ? FIA_ACC_ : 8];
+    fia_vf_ acc[FIA_ACC_];
     int c, j, r;
     if (block) block += i0 * values->n * from->bytes;
     else if (i0 * from->bytes % FIA_LINE_) next = NULL; /* asked for by the pass before */
@@ -2645,15 +2536,17 @@ FIA_INLINE_ void fia_stream_add_tail_(const fia_loader_ *from, const int rows, f
 
 FIA_INLINE_ void fia_stream_accumulate_(const fia_loader_ *from, const int rows, float *o, ptrdiff_t o_stride,
                                         const float *weights, const fia_rows *values, const fia_prefetch *next) {
-    const int vectors = FIA_ACC_ / rows > 8 ? 8 : FIA_ACC_ / rows, n = values->elements;
+    const int vectors = FIA_ACC_ / rows > 8 ? 8 : FIA_ACC_ / rows, width = vectors * FIA_LANES, n = values->elements;
     const char *const *row = values->n <= next->n ? next->row : NULL;
-    /* Memory is faster in order; with narrower passes at the end of rows, or within a line, rows go side by side. */
-    const char *block = row && n % (vectors * FIA_LANES) == 0 && vectors * FIA_LANES * from->bytes >= FIA_LINE_ &&
-                                fia_rows_adjoin_(row, values->n, (ptrdiff_t)n * from->bytes)
+    /* Memory is faster in order; with narrower passes at the end of rows, or within a line, rows go side by side. That
+     * the first and the last row lie as if all adjoined is enough for prefetches. */
+    const char *block = row && n % width == 0 && width * from->bytes >= FIA_LINE_ &&
+                                (uintptr_t)row[values->n - 1] - (uintptr_t)row[0] ==
+                                    (uintptr_t)((values->n - 1) * (ptrdiff_t)n * from->bytes)
                             ? row[0]
                             : NULL;
     int i = 0;
-    for (; i + vectors * FIA_LANES <= n; i += vectors * FIA_LANES)
+    for (; i + width <= n; i += width)
         fia_stream_add_(from, vectors, rows, o, o_stride, weights, values, row, block, next->level, i);
     for (; i + FIA_LANES <= n; i += FIA_LANES)
         fia_stream_add_(from, 1, rows, o, o_stride, weights, values, row, NULL, next->level, i);
@@ -2689,28 +2582,16 @@ FIA_STREAM_RECORD_(bf16, FIA_BF16)
 
 /* ---- softmax of a piece ---- */
 
-/* Folds lanes onto each other until lane i holds the total of all lanes j with j % rows == i % rows. */
-FIA_INLINE_ fia_vf_ fia_fold_max_(fia_vf_ x, int rows) {
+/* Folds lanes onto each other until lane i holds the maximum or sum of all lanes j with j % rows == i % rows. */
+FIA_INLINE_ fia_vf_ fia_fold_lanes_(fia_vf_ (*onto)(fia_vf_ a, fia_vf_ b), fia_vf_ x, int rows) {
 #if FIA_LANES == 16
-    if (rows <= 8) x = fia_vf_max_(fia_vf_swap8_(x), x);
+    if (rows <= 8) x = onto(fia_vf_swap8_(x), x);
 #endif
 #if FIA_LANES >= 8
-    if (rows <= 4) x = fia_vf_max_(fia_vf_swap4_(x), x);
+    if (rows <= 4) x = onto(fia_vf_swap4_(x), x);
 #endif
-    if (rows <= 2) x = fia_vf_max_(fia_vf_swap2_(x), x);
-    if (rows <= 1) x = fia_vf_max_(fia_vf_swap1_(x), x);
-    return x;
-}
-
-FIA_INLINE_ fia_vf_ fia_fold_sum_(fia_vf_ x, int rows) {
-#if FIA_LANES == 16
-    if (rows <= 8) x = fia_vf_add_(fia_vf_swap8_(x), x);
-#endif
-#if FIA_LANES >= 8
-    if (rows <= 4) x = fia_vf_add_(fia_vf_swap4_(x), x);
-#endif
-    if (rows <= 2) x = fia_vf_add_(fia_vf_swap2_(x), x);
-    if (rows <= 1) x = fia_vf_add_(fia_vf_swap1_(x), x);
+    if (rows <= 2) x = onto(fia_vf_swap2_(x), x);
+    if (rows <= 1) x = onto(fia_vf_swap1_(x), x);
     return x;
 }
 
@@ -2742,7 +2623,7 @@ FIA_INLINE_ int fia_softmax_vector_(float *state_m, float *state_l, const int n,
     top = fia_vf_max_(least, top);
     /* A branch: weights need not wait for the maximum that hardly ever moves. -inf - -inf: stays. */
     if (fia_vm_any_(fia_vf_lt_(fia_vf_set1_(FIA_LAG_), fia_vf_sub_(top, old)))) {
-        m = fia_fold_max_(top, rows);
+        m = fia_fold_lanes_(fia_vf_max_, top, rows);
         m = fia_vf_select_(fia_vf_lt_(fia_vf_set1_(FIA_LAG_), fia_vf_sub_(m, old)), m, old);
         a = fia_vf_exp2_(fia_vf_sub_(old, fia_vf_max_(fia_vf_set1_(FIA_KEPT_MIN_), m)));
         a = fia_vf_select_(fia_vf_eq_(old, m), fia_vf_set1_(1.0f), a);
@@ -2759,7 +2640,7 @@ FIA_INLINE_ int fia_softmax_vector_(float *state_m, float *state_l, const int n,
     fia_sum_halves_(p, n, 4);
     fia_sum_halves_(p, n, 2);
     fia_sum_halves_(p, n, 1);
-    fia_vf_store_(state_l, fia_vf_fma_(fia_vf_load_(state_l), a, fia_fold_sum_(p[0], rows)));
+    fia_vf_store_(state_l, fia_vf_fma_(fia_vf_load_(state_l), a, fia_fold_lanes_(fia_vf_add_, p[0], rows)));
     return grew;
 }
 
@@ -2793,11 +2674,7 @@ static int fia_softmax_piece_(fia_stream_state_ *state, int rows, float *scores,
 
 #define FIA_TILE_VECTORS_ 3
 #define FIA_TILE_ROWS_ (FIA_TILE_VECTORS_ * FIA_LANES)
-#if FIA_ACC_ == 16
-#define FIA_TILE_KEYS_ 8
-#else
-#define FIA_TILE_KEYS_ 4
-#endif
+#define FIA_TILE_KEYS_ (FIA_ACC_ / 2)
 
 enum {
     FIA_TILE_BLOCK_ = FIA_CHUNK < 64 ? FIA_CHUNK : 64,
@@ -2809,11 +2686,12 @@ enum {
                                              : FIA_STREAM_ROWS
 };
 
-FIA_INLINE_ int fia_tile_key_width_(const fia_problem *p) { return p->dim + p->rope_dim; }
+/* Floats of a query or key row: D, and Dr of the rope pair. */
+FIA_INLINE_ int fia_dot_width_(const fia_problem *p) { return p->dim + p->rope_dim; }
 
 /* V of the prepared super block: its own rows, or the front of the key rows. */
 FIA_INLINE_ const float *fia_tile_values_(const fia_problem *p, const float *prepared, ptrdiff_t *stride) {
-    const ptrdiff_t width = fia_tile_key_width_(p);
+    const ptrdiff_t width = fia_dot_width_(p);
     *stride = p->value_in_key ? width : p->value_dim;
     return p->value_in_key ? prepared : prepared + (FIA_TILE_SUPER_ + FIA_TILE_PAD_) * width;
 }
@@ -2925,7 +2803,7 @@ FIA_INLINE_ int fia_softmax_block_(const int vectors, float *m, float *l, float 
 FIA_INLINE_ void fia_tile_step_vectors_(const int vectors, const fia_tile_block *b, const float *q, float *state,
                                         float *scores) {
     const fia_problem *p = b->problem;
-    const int width = fia_tile_key_width_(p), n = b->n;
+    const int width = fia_dot_width_(p), n = b->n;
     const float *keys = (const float *)b->prepared, *values;
     float *m = state, *l = state + FIA_TILE_ROWS_, *o = state + 2 * FIA_TILE_ROWS_;
     /* plain keys in whole groups; the others keep their raw scores, -inf included, for modify */
@@ -2969,7 +2847,7 @@ static int fia_tile_serves_(const fia_problem *p) {
 }
 
 static void fia_tile_sizes_(const fia_problem *p, size_t bytes[4]) {
-    const size_t width = (size_t)fia_tile_key_width_(p), value = (size_t)p->value_dim;
+    const size_t width = (size_t)fia_dot_width_(p), value = (size_t)p->value_dim;
     const size_t keys = FIA_TILE_SUPER_ + FIA_TILE_PAD_;
     bytes[0] = width * FIA_TILE_ROWS_ * sizeof(float);
     bytes[1] = keys * (p->value_in_key ? width : width + value) * sizeof(float);
@@ -2977,11 +2855,11 @@ static void fia_tile_sizes_(const fia_problem *p, size_t bytes[4]) {
     bytes[3] = (size_t)(FIA_TILE_BLOCK_ + FIA_TILE_PAD_) * FIA_TILE_ROWS_ * sizeof(float);
 }
 
-/* dst[c][rows] = src[r][c] for `rows` rows of n; dead rows become 0. */
-static void fia_tile_transpose_(float *dst, const float *src, ptrdiff_t src_stride, int rows, int n) {
+/* dst[c][r] = src[r][c] for `rows` rows of n; behind them what is left of dst_stride becomes 0. */
+static void fia_tile_transpose_(float *dst, int dst_stride, const float *src, ptrdiff_t src_stride, int rows, int n) {
     fia_vf_ t[FIA_LANES];
     int r, i, k;
-    for (r = 0; r < FIA_TILE_ROWS_; r += FIA_LANES)
+    for (r = 0; r < dst_stride; r += FIA_LANES)
         for (i = 0; i < n; i += FIA_LANES) {
             const int left = n - i < FIA_LANES ? n - i : FIA_LANES;
             for (k = 0; k < FIA_LANES; ++k) {
@@ -2989,17 +2867,21 @@ static void fia_tile_transpose_(float *dst, const float *src, ptrdiff_t src_stri
                 t[k] = r + k >= rows ? fia_vf_zero_() : left < FIA_LANES ? fia_vf_loadn_(s, left) : fia_vf_load_(s);
             }
             fia_vf_transpose_(t);
-            for (k = 0; k < left; ++k) fia_vf_store_(dst + (ptrdiff_t)(i + k) * FIA_TILE_ROWS_ + r, t[k]);
+            for (k = 0; k < left; ++k) {
+                float *d = dst + (ptrdiff_t)(i + k) * dst_stride + r;
+                if (dst_stride - r < FIA_LANES) fia_vf_storen_(d, t[k], dst_stride - r);
+                else fia_vf_store_(d, t[k]);
+            }
         }
 }
 
 static void fia_tile_pack_q_(const fia_problem *p, void *packed, const float *q, ptrdiff_t q_stride, int32_t rows) {
-    fia_tile_transpose_((float *)packed, q, q_stride, rows, fia_tile_key_width_(p));
+    fia_tile_transpose_((float *)packed, FIA_TILE_ROWS_, q, q_stride, rows, fia_dot_width_(p));
 }
 
 static void fia_tile_prepare_(const fia_tile_block *super, void *prepared, void *scratch) {
     const fia_problem *p = super->problem;
-    const ptrdiff_t width = fia_tile_key_width_(p);
+    const ptrdiff_t width = fia_dot_width_(p);
     float *k = (float *)prepared;
     ptrdiff_t v_stride;
     float *v = k + (fia_tile_values_(p, k, &v_stride) - k);
@@ -3018,23 +2900,10 @@ static void fia_tile_begin_(const fia_problem *p, void *state) {
 }
 
 static void fia_tile_export_(const fia_problem *p, const void *state, int32_t rows, float *m, float *l, float *o) {
-    const float *s = (const float *)state, *src = s + 2 * FIA_TILE_ROWS_;
-    fia_vf_ t[FIA_LANES];
-    int r, i, k;
+    const float *s = (const float *)state;
     memcpy(m, s, (size_t)rows * sizeof(float));
     memcpy(l, s + FIA_TILE_ROWS_, (size_t)rows * sizeof(float));
-    for (r = 0; r < rows; r += FIA_LANES)
-        for (i = 0; i < p->value_dim; i += FIA_LANES) {
-            const int left = p->value_dim - i < FIA_LANES ? p->value_dim - i : FIA_LANES;
-            for (k = 0; k < FIA_LANES; ++k)
-                t[k] = k < left ? fia_vf_load_(src + (ptrdiff_t)(i + k) * FIA_TILE_ROWS_ + r) : fia_vf_zero_();
-            fia_vf_transpose_(t);
-            for (k = 0; k < FIA_LANES && r + k < rows; ++k) {
-                float *dst = o + (ptrdiff_t)(r + k) * p->value_dim + i;
-                if (left < FIA_LANES) fia_vf_storen_(dst, t[k], left);
-                else fia_vf_store_(dst, t[k]);
-            }
-        }
+    fia_tile_transpose_(o, p->value_dim, s + 2 * FIA_TILE_ROWS_, FIA_TILE_ROWS_, p->value_dim, rows);
 }
 
 /* fia_partial_fold_ on lanes: the same operations, row by row. */
@@ -3097,7 +2966,6 @@ typedef struct fia_cut_ {
     int64_t unit;
     int32_t block, chunk; /* the item behind the cut begins here */
     int32_t ordinal;      /* of the row block among those cut between chunks; -1: the cut lies between row blocks */
-    int32_t reserved;
 } fia_cut_;
 
 typedef struct fia_cut_block_ {
@@ -3122,7 +2990,7 @@ typedef struct fia_header_ {
     int64_t n_sequences;
     int64_t n_units, n_cuts, n_fills, n_cut_blocks;
     int64_t n_stream, n_tile; /* sequences of each family, for explain */
-    int32_t by_chunks;        /* 1: the one unit of the call is cut across all its row blocks */
+    int32_t cut_width;        /* row blocks that a cut between chunks goes across */
     uint32_t done;            /* FIA_DONE_ after phase 0 */
     fia_layout_ layout;       /* of the plan that phase 0 ran for */
 } fia_header_;
@@ -3168,7 +3036,7 @@ static size_t fia_bytes_(int64_t a, int64_t b, int64_t c) {
 /* Adds a part of `bytes` behind *end; returns its offset. Saturates. */
 static size_t fia_part_(size_t *end, size_t bytes) {
     const size_t at = *end;
-    if (at == SIZE_MAX || bytes == SIZE_MAX || at > SIZE_MAX / 4 || bytes > SIZE_MAX / 4) *end = SIZE_MAX;
+    if (at > SIZE_MAX / 4 || bytes > SIZE_MAX / 4) *end = SIZE_MAX;
     else *end = fia_align_up_(at + bytes);
     return at;
 }
@@ -3180,11 +3048,20 @@ FIA_INLINE_ int fia_stream_splits_(int64_t rows) {
     return FIA_LANES < 16 && (rest == 5 || rest == 6);
 }
 
+/* Query rows of a KV head that share keys: of all tokens, or of one. fia_plan_kernels_ bounds the product. */
+FIA_INLINE_ int64_t fia_head_rows_(const fia_plan *plan, int64_t q_len) {
+    return (plan->keys->per_token ? 1 : q_len) * fia_group_(&plan->problem);
+}
+
+/* Stream serves few rows per KV head, tiles more. Depends on the sequence alone. */
+static int fia_family_(const fia_plan *plan, int64_t q_len) {
+    if (plan->problem.pin_family != FIA_FAMILY_AUTO) return plan->problem.pin_family;
+    return fia_head_rows_(plan, q_len) <= plan->stream_rows ? FIA_FAMILY_STREAM : FIA_FAMILY_TILE;
+}
+
 /* Some sequence may have so many rows per KV head that the tile family takes it. */
 static int fia_tiles_possible_(const fia_plan *plan) {
-    const fia_problem *p = &plan->problem;
-    const int64_t rows = fia_mul_(plan->keys->per_token ? 1 : p->max_q_len, fia_group_(p));
-    return p->pin_family == FIA_FAMILY_AUTO ? rows < 0 || rows > plan->stream_rows : p->pin_family == FIA_FAMILY_TILE;
+    return fia_family_(plan, plan->problem.max_q_len) == FIA_FAMILY_TILE;
 }
 
 /* Most rows of a row block. */
@@ -3195,12 +3072,9 @@ static int64_t fia_most_rows_(const fia_plan *plan) {
 /* Most row blocks that a unit of either family has: what shares a preparation, or all that the longest query gives. */
 static int64_t fia_unit_blocks_(const fia_plan *plan) {
     const fia_problem *p = &plan->problem;
-    const int64_t rows = fia_mul_(plan->keys->per_token ? 1 : p->max_q_len, fia_group_(p));
-    int64_t stream = FIA_STREAM_PREP_, tile = plan->tile->prep_blocks;
-    if (rows >= 0) {
-        stream = fia_min_(stream, rows / FIA_STREAM_ROWS + 2);
-        tile = fia_min_(tile, rows / plan->tile->rows + 1);
-    }
+    const int64_t rows = fia_head_rows_(plan, p->max_q_len);
+    const int64_t tile = fia_min_(plan->tile->prep_blocks, rows / plan->tile->rows + 1);
+    int64_t stream = fia_min_(FIA_STREAM_PREP_, rows / FIA_STREAM_ROWS + 2);
     if (fia_heads_together_(p, plan->keys)) stream = fia_max_(stream, (int64_t)FIA_TOGETHER_BLOCKS_ * p->n_kv_heads);
     return fia_tiles_possible_(plan) ? fia_max_(stream, tile) : stream;
 }
@@ -3224,10 +3098,11 @@ typedef struct fia_gather_ {
     int64_t n_runs;
     int kv_head;
     int takes_scales;
-    int slot;                 /* of key 0 on the kernel's grid */
-    int widened;              /* bits: streams whose rows the worker holds as f32 */
-    fia_stream_view_ base[3]; /* of KV head 0 */
-    ptrdiff_t head_bytes[3];
+    int slot;    /* of key 0 on the kernel's grid */
+    int widened; /* bits: streams whose rows the worker holds as f32 */
+    /* By stream: a place is base + outer * outer_bytes + KV head * head_bytes + row * the view's row_bytes. */
+    const char *base[3];
+    ptrdiff_t outer_bytes[3], head_bytes[3];
     int32_t row_bytes[3]; /* of what a key's row holds; 0 in pieces */
     fia_run_of_keys *runs;
     int64_t *positions;   /* NULL unless the form is a list */
@@ -3301,8 +3176,7 @@ static void fia_layout_make_(const fia_plan *plan, fia_layout_ *at) {
     at->cut_blocks = fia_part_(&end, fia_bytes_(at->pool_blocks, sizeof(fia_cut_block_), 1));
     at->pool =
         fia_part_(&end, fia_bytes_(at->pool_blocks, at->pool_chunks, (int64_t)(at->partial_floats * sizeof(float))));
-    at->workers =
-        fia_part_(&end, at->worker_bytes == SIZE_MAX ? SIZE_MAX : fia_bytes_(w, (int64_t)at->worker_bytes, 1));
+    at->workers = fia_part_(&end, fia_bytes_(w, (int64_t)at->worker_bytes, 1)); /* SIZE_MAX stays that */
     at->total = end == SIZE_MAX ? SIZE_MAX : end + 64; /* any alignment of the caller's pointer */
 }
 
@@ -3339,7 +3213,7 @@ FIA_INLINE_ int64_t fia_grid_(const fia_plan *plan, const fia_sequence_ *s) {
     return plan->keys->entries ? 0 : s->kv_pos;
 }
 
-/* Local keys that some row of tokens [first, last] keeps lie in [lo, hi). */
+/* Local keys that the bounds of some row of tokens [first, last] keep lie in [lo, hi): length, causal, window. */
 static void fia_span_bounds_(const fia_problem *p, const fia_sequence_ *s, int64_t first, int64_t last, int64_t *lo,
                              int64_t *hi) {
     const int64_t at = s->q_pos - s->kv_pos, right = p->causal ? fia_min_(p->window_right, 0) : p->window_right;
@@ -3349,44 +3223,46 @@ static void fia_span_bounds_(const fia_problem *p, const fia_sequence_ *s, int64
         *lo = *hi = 0;
 }
 
-/* A unit: its sequence, list (token), KV heads and row blocks. */
+/* A unit: its sequence, list (token), and row blocks, counted from the first of kv_head and on through later heads. */
 typedef struct fia_unit_ {
     const fia_sequence_ *sequence;
     int64_t token; /* that owns the list; 0 */
-    int kv_head, first_block, blocks, together;
+    int kv_head, first_block, blocks;
 } fia_unit_;
 
-/* Row blocks per unit of one KV head, and whether a unit takes all heads. */
-static int fia_unit_shape_(const fia_plan *plan, const fia_sequence_ *s, int *together) {
-    *together = s->family == FIA_FAMILY_STREAM && s->blocks <= FIA_TOGETHER_BLOCKS_ &&
-                fia_heads_together_(&plan->problem, plan->keys);
-    return s->family == FIA_FAMILY_STREAM ? FIA_STREAM_PREP_ : plan->tile->prep_blocks;
+/* How the row blocks of a list make units: in lines, each of one KV head, or of all where heads go together. */
+typedef struct fia_lines_ {
+    int64_t n, blocks;   /* lines of the list, row blocks of a line */
+    int64_t size, units; /* row blocks of a unit, units of a line */
+} fia_lines_;
+
+static fia_lines_ fia_lines_of_(const fia_plan *plan, const fia_sequence_ *s) {
+    const int stream = s->family == FIA_FAMILY_STREAM, heads = plan->problem.n_kv_heads;
+    const int together = stream && s->blocks <= FIA_TOGETHER_BLOCKS_ && fia_heads_together_(&plan->problem, plan->keys);
+    fia_lines_ line;
+    line.n = together ? 1 : heads;
+    line.blocks = (int64_t)s->blocks * (together ? heads : 1);
+    line.size = stream ? FIA_STREAM_PREP_ : plan->tile->prep_blocks;
+    if (together) line.size = fia_max_(line.blocks, 1);
+    line.units = fia_ceil_div_(line.blocks, line.size);
+    return line;
 }
 
 static void fia_unit_at_(const fia_bound_job_ *b, int64_t index, fia_unit_ *u) {
-    int64_t low = 0, high = b->header->n_sequences - 1, rest;
-    int per, parts;
+    int64_t low = 0, high = b->header->n_sequences - 1;
+    fia_lines_ line;
     while (low < high) { /* the last sequence that begins at or before the unit */
         const int64_t mid = (low + high + 1) / 2;
         if (b->sequences[mid].first_unit <= index) low = mid;
         else high = mid - 1;
     }
     u->sequence = b->sequences + low;
-    rest = index - u->sequence->first_unit;
-    per = fia_unit_shape_(b->plan, u->sequence, &u->together);
-    if (u->together) {
-        u->token = 0;
-        u->kv_head = 0;
-        u->first_block = 0;
-        u->blocks = b->problem->n_kv_heads * u->sequence->blocks;
-        return;
-    }
-    parts = (int)fia_ceil_div_(u->sequence->blocks, per);
-    u->first_block = (int)(rest % parts) * per;
-    u->blocks = (int)fia_min_(per, u->sequence->blocks - u->first_block);
-    rest /= parts;
-    u->kv_head = (int)(rest % b->problem->n_kv_heads);
-    u->token = rest / b->problem->n_kv_heads;
+    line = fia_lines_of_(b->plan, u->sequence);
+    index -= u->sequence->first_unit;
+    u->first_block = (int)(index % line.units * line.size);
+    u->blocks = (int)fia_min_(line.size, line.blocks - u->first_block);
+    u->kv_head = (int)(index / line.units % line.n);
+    u->token = index / line.units / line.n;
 }
 
 /* Row blocks of a KV head with so many rows. */
@@ -3395,29 +3271,27 @@ static int64_t fia_head_blocks_(const fia_plan *plan, int family, int64_t rows) 
                                        : fia_ceil_div_(rows, plan->tile->rows);
 }
 
-/* Rows and tokens of row block `block` of a KV head. */
-static void fia_block_span_(const fia_plan *plan, const fia_sequence_ *s, int64_t base_token, int64_t block,
-                            int64_t *row, int *rows, int64_t *first_token, int64_t *last_token) {
-    const int64_t group = fia_group_(&plan->problem), all = (plan->keys->per_token ? 1 : s->q_len) * group;
+/* Rows of a row block, and keys that some of them may read. */
+typedef struct fia_span_ {
+    int64_t row, lo, hi; /* first row; keys [lo, hi) */
+    int rows;
+} fia_span_;
+
+/* Of row block `block` of a KV head. Lists are read by entry, whatever the bounds. */
+static fia_span_ fia_block_span_(const fia_plan *plan, const fia_sequence_ *s, int64_t base_token, int64_t block) {
+    const int64_t group = fia_group_(&plan->problem), all = fia_head_rows_(plan, s->q_len);
     const int stream = s->family == FIA_FAMILY_STREAM, split = stream && fia_stream_splits_(all);
     const int64_t size = stream ? FIA_STREAM_ROWS : plan->tile->rows, last = all / size;
-    *row = block * size - (split && block > last ? FIA_STREAM_ROWS / 2 : 0);
-    *rows = (int)fia_min_(split && block == last ? FIA_STREAM_ROWS / 2 : size, all - *row);
-    *first_token = base_token + *row / group;
-    *last_token = base_token + (*row + *rows - 1) / group;
-}
-
-/* Keys that some row of a block may read. Lists are read by entry, whatever the bounds. */
-static void fia_block_keys_(const fia_plan *plan, const fia_sequence_ *s, int64_t base_token, int64_t block,
-                            int64_t *lo, int64_t *hi) {
-    int64_t row, first, last;
-    int rows;
-    fia_block_span_(plan, s, base_token, block, &row, &rows, &first, &last);
-    fia_span_bounds_(&plan->problem, s, first, last, lo, hi);
-    if (plan->keys->entries && *lo < *hi) {
-        *lo = 0;
-        *hi = fia_n_keys_(plan, s);
+    fia_span_ span;
+    span.row = block * size - (split && block > last ? FIA_STREAM_ROWS / 2 : 0);
+    span.rows = (int)fia_min_(split && block == last ? FIA_STREAM_ROWS / 2 : size, all - span.row);
+    fia_span_bounds_(&plan->problem, s, base_token + span.row / group, base_token + (span.row + span.rows - 1) / group,
+                     &span.lo, &span.hi);
+    if (plan->keys->entries && span.lo < span.hi) {
+        span.lo = 0;
+        span.hi = fia_n_keys_(plan, s);
     }
+    return span;
 }
 
 /* Chunks [*first, *end) of the sequence that keys [lo, hi) touch, counted from the sequence's first. */
@@ -3470,9 +3344,7 @@ static fia_status fia_check_length_(fia_report *report, const char *name, int su
 static fia_status fia_refuse_field_(fia_report *report, const char *view, const char *field, int64_t value,
                                     const char *allowed, int64_t a) {
     char name[64];
-    fia_text_ t = fia_text_on_(name, sizeof(name));
-    fia_text_str_(&t, view);
-    fia_text_str_(&t, field);
+    fia_text_join_(name, sizeof(name), view, field);
     return fia_refuse_(report, name, value, allowed, a, 0);
 }
 
@@ -3548,34 +3420,28 @@ static fia_status fia_check_address_(fia_report *report, const char *name, const
     return FIA_OK;
 }
 
-FIA_INLINE_ int64_t fia_float_bytes_(fia_dtype dtype) {
-    return dtype == FIA_F32 ? 4 : dtype == FIA_F16 || dtype == FIA_BF16 ? 2 : 1;
-}
-
-static fia_status fia_check_key_addresses_(const fia_plan *plan, const fia_io *io, int keys, fia_report *report) {
-    const fia_problem *p = &plan->problem;
-    const int list = p->keys == FIA_KEYS_LIST;
-    if (fia_check_address_(report, "key", io->key, !list, keys && !list, plan->codec_k->alignment) ||
-        fia_check_address_(report, "value", io->value, !list && !p->value_in_key, keys && !list && !p->value_in_key,
-                           plan->codec_v->alignment) ||
-        fia_check_address_(report, "key_rope", io->key_rope, p->rope_dim && !list, keys && p->rope_dim && !list,
-                           p->rope_dim ? plan->codec_k_rope->alignment : 1) ||
-        fia_check_address_(report, "key_list", io->key_list, list, keys && list, 1) ||
-        fia_check_address_(report, "value_list", io->value_list, list && !p->value_in_key,
-                           keys && list && !p->value_in_key, 1) ||
-        fia_check_address_(report, "key_rope_list", io->key_rope_list, list && p->rope_dim, keys && list && p->rope_dim,
-                           1) ||
-        fia_check_address_(report, "block_table", io->block_table,
-                           p->keys == FIA_KEYS_PAGED || p->keys >= FIA_KEYS_USER, keys && p->keys == FIA_KEYS_PAGED,
-                           4) ||
-        fia_check_address_(report, "keys_data", io->keys_data, p->keys >= FIA_KEYS_USER, 0, 1))
-        return FIA_ERR_ARGUMENT;
-    return FIA_OK;
-}
-
 /* rows: 1 some query row is live, 2 padding is written; keys: some key may be read. */
 static fia_status fia_check_addresses_(const fia_plan *plan, const fia_io *io, int rows, int keys, fia_report *report) {
     const fia_problem *p = &plan->problem;
+    const int list = p->keys == FIA_KEYS_LIST, paged = p->keys == FIA_KEYS_PAGED, user = p->keys >= FIA_KEYS_USER;
+    const int value = !p->value_in_key, rope = p->rope_dim > 0;
+    const struct {
+        const char *name;
+        const void *data;
+        int planned, live; /* live: what the plan was made with is needed */
+        int64_t alignment;
+    } stream[] = {{"query", io->query, 1, rows & 1, plan->codec_q->alignment},
+                  {"query_rope", io->query_rope, rope, rows & 1, rope ? plan->codec_q_rope->alignment : 1},
+                  {"out", io->out, 1, rows, plan->codec_out->alignment},
+                  {"lse", io->lse, p->want_lse, rows, 4},
+                  {"key", io->key, !list, keys, plan->codec_k->alignment},
+                  {"value", io->value, !list && value, keys, plan->codec_v->alignment},
+                  {"key_rope", io->key_rope, !list && rope, keys, rope ? plan->codec_k_rope->alignment : 1},
+                  {"key_list", io->key_list, list, keys, 1},
+                  {"value_list", io->value_list, list && value, keys, 1},
+                  {"key_rope_list", io->key_rope_list, list && rope, keys, 1},
+                  {"block_table", io->block_table, paged || user, keys && paged, 4},
+                  {"keys_data", io->keys_data, user, 0, 1}};
     const struct {
         const char *name;
         const void *data;
@@ -3594,13 +3460,10 @@ static fia_status fia_check_addresses_(const fia_plan *plan, const fia_io *io, i
                 {"out_scale", io->out_scale, p->out_scale.dtype},
                 {"out_offset", io->out_offset, p->out_offset.dtype}};
     size_t i;
-    if (fia_check_address_(report, "query", io->query, 1, rows & 1, plan->codec_q->alignment) ||
-        fia_check_address_(report, "query_rope", io->query_rope, p->rope_dim, (rows & 1) && p->rope_dim,
-                           p->rope_dim ? plan->codec_q_rope->alignment : 1) ||
-        fia_check_address_(report, "out", io->out, 1, rows, plan->codec_out->alignment) ||
-        fia_check_address_(report, "lse", io->lse, p->want_lse, rows && p->want_lse, 4) ||
-        fia_check_key_addresses_(plan, io, keys, report))
-        return FIA_ERR_ARGUMENT;
+    for (i = 0; i < sizeof(stream) / sizeof(stream[0]); ++i)
+        if (fia_check_address_(report, stream[i].name, stream[i].data, stream[i].planned,
+                               stream[i].planned && stream[i].live, stream[i].alignment))
+            return FIA_ERR_ARGUMENT;
     for (i = 0; i < sizeof(term) / sizeof(term[0]); ++i)
         if (fia_check_address_(report, term[i].name, term[i].data, term[i].dtype != FIA_NONE,
                                keys && term[i].dtype != FIA_NONE, fia_float_bytes_(term[i].dtype)))
@@ -3612,10 +3475,11 @@ FIA_INLINE_ int64_t fia_row_bytes_(const fia_codec *codec, const fia_view *view,
     return codec->row_bytes ? codec->row_bytes(view, elements) : elements / codec->granule * codec->granule_bytes;
 }
 
+static const char *const fia_stride_names_[3] = {"sequence_bytes", "head_bytes", "row_bytes"};
+
 /* Strides of sequence, head and row, and how many there are of each. */
 typedef struct fia_strides_ {
-    const char *view;
-    const char *field[3];
+    const char *view; /* what stands before the names */
     ptrdiff_t stride[3];
     int64_t count[3], unit;
 } fia_strides_;
@@ -3654,28 +3518,21 @@ static fia_area_ fia_area_of_(const void *base, const ptrdiff_t *stride, const i
 FIA_INLINE_ int fia_areas_meet_(fia_area_ a, fia_area_ b) { return a.low && b.low && a.low < b.high && b.low < a.high; }
 
 static fia_strides_ fia_out_strides_(const fia_view *view, int64_t outer, int64_t heads, int64_t rows) {
-    const fia_strides_ s = {"out",
-                            {".sequence_bytes", ".head_bytes", ".row_bytes"},
-                            {view->sequence_bytes, view->head_bytes, view->row_bytes},
-                            {outer, heads, rows},
-                            1};
+    const fia_strides_ s = {"out.", {view->sequence_bytes, view->head_bytes, view->row_bytes}, {outer, heads, rows}, 1};
     return s;
 }
 
 static fia_strides_ fia_lse_strides_(const fia_problem *p, int64_t outer, int64_t rows) {
-    const fia_strides_ s = {"lse",
-                            {"_sequence_bytes", "_head_bytes", "_row_bytes"},
-                            {p->lse_sequence_bytes, p->lse_head_bytes, p->lse_row_bytes},
-                            {outer, p->n_q_heads, rows},
-                            4};
+    const fia_strides_ s = {
+        "lse_", {p->lse_sequence_bytes, p->lse_head_bytes, p->lse_row_bytes}, {outer, p->n_q_heads, rows}, 4};
     return s;
 }
 
 /* Rows of `bytes` bytes that are written lie apart: from the inside to the outside, a stride is at least what lies
- * inside of it. The strides are known to stay within 2^60 bytes. */
-static fia_status fia_check_apart_(fia_report *report, const fia_strides_ *s, int64_t bytes) {
+ * inside of it. The strides are known to stay within 2^60 bytes. axes: bits of those that are looked at. */
+static fia_status fia_check_apart_(fia_report *report, const fia_strides_ *s, int axes, int64_t bytes) {
     int64_t size[3];
-    int done[3] = {0, 0, 0}, k, i, least;
+    int done[3] = {!(axes & 1), !(axes & 2), !(axes & 4)}, k, i, least;
     if (s->count[0] < 1 || s->count[1] < 1 || s->count[2] < 1) return FIA_OK;
     for (i = 0; i < 3; ++i) size[i] = fia_step_size_(s->stride[i]);
     for (k = 0; k < 3; ++k) {
@@ -3684,7 +3541,7 @@ static fia_status fia_check_apart_(fia_report *report, const fia_strides_ *s, in
         if (least < 0) break;
         done[least] = 1;
         if (size[least] < bytes)
-            return fia_refuse_field_(report, s->view, s->field[least], s->stride[least],
+            return fia_refuse_field_(report, s->view, fia_stride_names_[least], s->stride[least],
                                      "rows that are written must lie apart, # bytes here", bytes);
         bytes += size[least] * (s->count[least] - 1);
     }
@@ -3696,13 +3553,10 @@ static fia_status fia_check_apart_(fia_report *report, const fia_strides_ *s, in
 static fia_status fia_check_overlap_(const fia_plan *plan, const fia_io *io, int64_t q_rows, int64_t kv_rows,
                                      fia_report *report) {
     const fia_problem *p = &plan->problem;
-    const void *const input[] = {io->query,       io->key,           p->value_in_key ? NULL : io->value,
-                                 io->query_rope,  io->key_rope,      io->block_table,
-                                 io->bias,        io->additive_mask, io->drop_mask,
-                                 io->mask_factor, io->alibi_slopes,  io->sinks,
-                                 io->query_scale, io->key_scale,     io->key_offset,
-                                 io->value_scale, io->value_offset,  io->out_scale,
-                                 io->out_offset};
+    const void *const input[] = {io->query,        io->key,          io->value,         io->query_rope, io->key_rope,
+                                 io->block_table,  io->bias,         io->additive_mask, io->drop_mask,  io->mask_factor,
+                                 io->alibi_slopes, io->sinks,        io->query_scale,   io->key_scale,  io->key_offset,
+                                 io->value_scale,  io->value_offset, io->out_scale,     io->out_offset};
     const fia_view *const view[5] = {&p->query, &p->key, &p->value, &p->query_rope, &p->key_rope};
     const fia_codec *const codec[5] = {plan->codec_q, plan->codec_k, plan->codec_v, plan->codec_q_rope,
                                        plan->codec_k_rope};
@@ -3721,8 +3575,8 @@ static fia_status fia_check_overlap_(const fia_plan *plan, const fia_io *io, int
                        lse_strides = fia_lse_strides_(p, rows[0], rows[2]);
     fia_area_ out, lse, area;
     int i;
-    if (fia_check_apart_(report, &out_strides, fia_row_bytes_(plan->codec_out, &p->out, p->value_dim)) ||
-        (p->want_lse && fia_check_apart_(report, &lse_strides, 4)))
+    if (fia_check_apart_(report, &out_strides, 7, fia_row_bytes_(plan->codec_out, &p->out, p->value_dim)) ||
+        (p->want_lse && fia_check_apart_(report, &lse_strides, 7, 4)))
         return FIA_ERR_ARGUMENT;
     out = fia_area_of_(io->out, out_strides.stride, rows, 3, fia_row_bytes_(plan->codec_out, &p->out, p->value_dim));
     lse = fia_area_of_(p->want_lse ? io->lse : NULL, lse_strides.stride, rows, 3, 4);
@@ -3748,8 +3602,7 @@ static fia_status fia_check_overlap_(const fia_plan *plan, const fia_io *io, int
 static fia_status fia_check_base_(const fia_bound_job_ *b, const fia_sequence_ *s, fia_report *report) {
     const fia_problem *p = b->problem;
     const fia_io *io = b->io;
-    const void *const list[3] = {io->key_list, p->rope_dim ? io->key_rope_list : NULL,
-                                 p->value_in_key ? NULL : io->value_list};
+    const void *const list[3] = {io->key_list, io->key_rope_list, io->value_list}; /* none that the plan lacks */
     const fia_ints *const strides[3] = {&io->key_head_strides, &io->key_rope_head_strides, &io->value_head_strides};
     static const char *const name[3][2] = {{"key_list", "key_head_strides"},
                                            {"key_rope_list", "key_rope_head_strides"},
@@ -3849,12 +3702,9 @@ static fia_status fia_check_keys_(const fia_bound_job_ *b, const fia_sequence_ *
             text[0] = 0;
             if (keys->check(&call, keys->entries ? 0 : call.position_begin,
                             keys->entries ? fia_n_keys_(b->plan, s) : call.position_end, text, sizeof(text))) {
-                if (report) {
-                    report->status = FIA_ERR_ARGUMENT;
-                    memcpy(report->text, text, sizeof(text));
-                    report->text[sizeof(text) - 1] = 0;
-                }
-                return FIA_ERR_ARGUMENT;
+                memcpy(report->text, text, sizeof(text));
+                report->text[sizeof(text) - 1] = 0;
+                return report->status = FIA_ERR_ARGUMENT;
             }
         }
     }
@@ -3862,14 +3712,6 @@ static fia_status fia_check_keys_(const fia_bound_job_ *b, const fia_sequence_ *
 }
 
 /* ---- lay out ---- */
-
-/* Stream serves few rows per KV head, tiles more. Depends on the sequence alone. */
-static int fia_family_(const fia_plan *plan, const fia_sequence_ *s) {
-    const fia_problem *p = &plan->problem;
-    const int64_t rows = (plan->keys->per_token ? 1 : s->q_len) * fia_group_(p);
-    if (p->pin_family != FIA_FAMILY_AUTO) return p->pin_family;
-    return rows <= plan->stream_rows ? FIA_FAMILY_STREAM : FIA_FAMILY_TILE;
-}
 
 /* The chunk rule: base * 2^k with the smallest k that cuts the sequence's keys into at most 32 cells of the grid. */
 static int64_t fia_chunk_(const fia_plan *plan, const fia_sequence_ *s) {
@@ -3882,11 +3724,8 @@ static int64_t fia_chunk_(const fia_plan *plan, const fia_sequence_ *s) {
 
 /* Work of a row block: visible keys times rows, and something for what every block costs. */
 static int64_t fia_block_cost_(const fia_plan *plan, const fia_sequence_ *s, int64_t block) {
-    int64_t lo, hi, row, first, last;
-    int rows;
-    fia_block_keys_(plan, s, 0, block, &lo, &hi);
-    fia_block_span_(plan, s, 0, block, &row, &rows, &first, &last);
-    return (fia_min_(hi - lo, 1 << 24) + 16) * (rows < 8 ? 8 : rows); /* capped: sums must not overflow */
+    const fia_span_ at = fia_block_span_(plan, s, 0, block);
+    return (fia_min_(at.hi - at.lo, 1 << 24) + 16) * (at.rows < 8 ? 8 : at.rows); /* capped: sums must not overflow */
 }
 
 static int64_t fia_head_cost_(const fia_plan *plan, const fia_sequence_ *s) {
@@ -3899,15 +3738,14 @@ static int64_t fia_head_cost_(const fia_plan *plan, const fia_sequence_ *s) {
 static int64_t fia_lay_sequence_(const fia_bound_job_ *b, fia_sequence_ *s, int64_t first_unit) {
     const fia_plan *plan = b->plan;
     const int64_t lists = plan->keys->per_token ? s->q_len : s->q_len > 0;
-    const int64_t rows = (plan->keys->per_token ? 1 : s->q_len) * fia_group_(b->problem);
+    fia_lines_ line;
     int64_t cost;
-    int together, per;
-    s->family = fia_family_(plan, s);
+    s->family = fia_family_(plan, s->q_len);
     s->chunk = fia_chunk_(plan, s);
-    s->blocks = (int32_t)fia_head_blocks_(plan, s->family, rows);
-    per = fia_unit_shape_(plan, s, &together);
+    s->blocks = (int32_t)fia_head_blocks_(plan, s->family, fia_head_rows_(plan, s->q_len));
+    line = fia_lines_of_(plan, s);
     s->first_unit = first_unit;
-    s->n_units = together ? lists : lists * b->problem->n_kv_heads * fia_ceil_div_(s->blocks, per);
+    s->n_units = lists * line.n * line.units;
     cost = fia_mul_(lists * b->problem->n_kv_heads, fia_head_cost_(plan, s));
     return cost < 0 ? FIA_SPAN_LIMIT_ : fia_min_(cost, FIA_SPAN_LIMIT_);
 }
@@ -3915,16 +3753,17 @@ static int64_t fia_lay_sequence_(const fia_bound_job_ *b, fia_sequence_ *s, int6
 /* The point at `cost` from the start of a sequence: unit, row block in it, chunk in that. */
 static void fia_point_at_(const fia_bound_job_ *b, const fia_sequence_ *s, int64_t cost, int64_t share, fia_cut_ *cut) {
     const fia_plan *plan = b->plan;
-    const int64_t head_cost = fia_head_cost_(plan, s);
-    int64_t head = cost / head_cost, block = 0, of_block, lo, hi, first, end, chunk;
-    int together, per = fia_unit_shape_(plan, s, &together);
+    const fia_lines_ line = fia_lines_of_(plan, s);
+    const int64_t head_cost = fia_head_cost_(plan, s), head = cost / head_cost;
+    int64_t block = 0, of_block, first, end, chunk;
+    fia_span_ span;
     cost %= head_cost;
     while ((of_block = fia_block_cost_(plan, s, block)) <= cost) {
         cost -= of_block;
         ++block;
     }
-    fia_block_keys_(plan, s, 0, block, &lo, &hi);
-    fia_chunk_range_(plan, s, lo, hi, &first, &end);
+    span = fia_block_span_(plan, s, 0, block);
+    fia_chunk_range_(plan, s, span.lo, span.hi, &first, &end);
     chunk = first + (cost * (end - first) + of_block / 2) / of_block;
     if (of_block < share / 32) chunk = cost * 2 < of_block ? first : end; /* small blocks are not worth a cut */
     if (chunk <= first) chunk = 0;
@@ -3932,74 +3771,41 @@ static void fia_point_at_(const fia_bound_job_ *b, const fia_sequence_ *s, int64
         chunk = 0;
         ++block;
     }
-    if (block == s->blocks) {
-        block = 0;
-        ++head;
-    }
+    block += head * s->blocks;
+    cut->unit = s->first_unit + block / line.blocks * line.units + block % line.blocks / line.size;
+    cut->block = (int32_t)(block % line.blocks % line.size);
     cut->chunk = (int32_t)chunk;
-    if (together) {
-        cut->unit = s->first_unit + (head == b->problem->n_kv_heads);
-        cut->block = (int32_t)(head % b->problem->n_kv_heads * s->blocks + block);
-    } else {
-        const int64_t parts = fia_ceil_div_(s->blocks, per);
-        cut->unit = s->first_unit + head * parts + block / per;
-        cut->block = (int32_t)(block % per);
-    }
 }
 
-/* The one unit of a call, cut across all its row blocks. */
-static void fia_point_by_chunks_(const fia_bound_job_ *b, int64_t index, fia_cut_ *cut) {
-    const fia_sequence_ *s = b->sequences;
-    int64_t lo, hi, first, end;
-    fia_block_keys_(b->plan, s, 0, 0, &lo, &hi);
-    fia_chunk_range_(b->plan, s, lo, hi, &first, &end);
-    cut->unit = 0;
-    cut->block = 0;
-    cut->chunk = (int32_t)(first + (end - first) * index / b->plan->max_workers);
-    if (cut->chunk <= first) cut->chunk = 0;
-}
-
-/* One unit with many chunks: cutting keys keeps every worker's reads in one stretch. */
-static int fia_cut_by_chunks_(const fia_bound_job_ *b) {
-    const fia_sequence_ *s = b->sequences;
-    int64_t lo, hi, first, end;
+/* Row blocks that a cut between chunks goes across: of the one unit of a call, with all heads and many chunks
+ * [*first, *end), all of them, which keeps every worker's reads in one stretch; else one. */
+static int fia_cut_width_(const fia_bound_job_ *b, int64_t *first, int64_t *end) {
+    fia_span_ span;
     fia_unit_ u;
-    if (b->header->n_units != 1 || b->header->n_sequences != 1 || b->plan->max_workers == 1) return 0;
+    if (b->header->n_units != 1 || b->header->n_sequences != 1 || b->plan->max_workers == 1) return 1;
     fia_unit_at_(b, 0, &u);
-    if (!u.together) return 0;
-    fia_block_keys_(b->plan, s, 0, 0, &lo, &hi);
-    fia_chunk_range_(b->plan, s, lo, hi, &first, &end);
-    return end - first >= 4 * (int64_t)b->plan->max_workers;
+    span = fia_block_span_(b->plan, u.sequence, 0, 0);
+    fia_chunk_range_(b->plan, u.sequence, span.lo, span.hi, first, end);
+    return u.blocks > u.sequence->blocks && *end - *first >= 4 * (int64_t)b->plan->max_workers ? u.blocks : 1;
 }
 
-/* Appends a cut, unless the place is the last one or the start of a unit; notes the row block that it cuts. */
+/* Appends a cut, unless the place is the last one or the start of a unit; notes the row blocks that it cuts. */
 static void fia_cut_add_(const fia_bound_job_ *b, const fia_cut_ *at, int64_t share) {
     fia_header_ *h = b->header;
-    fia_cut_ *last = h->n_cuts ? b->cuts + h->n_cuts - 1 : NULL, *cut = b->cuts + h->n_cuts;
-    const int inside = at->block > 0 || at->chunk > 0;
-    int64_t k;
-    if (inside && !(last && last->unit == at->unit && last->block == at->block && last->chunk == at->chunk)) {
+    const fia_cut_ *last = h->n_cuts ? b->cuts + h->n_cuts - 1 : NULL;
+    const int again = last && last->unit == at->unit && last->block == at->block;
+    if ((at->block > 0 || at->chunk > 0) && !(again && last->chunk == at->chunk)) {
+        const int noted = again && last->chunk > 0;
+        fia_cut_ *cut = b->cuts + h->n_cuts++;
+        int k;
         *cut = *at;
-        cut->ordinal = -1;
-        if (at->chunk > 0 && h->by_chunks) cut->ordinal = 0;
-        if (at->chunk > 0 && !h->by_chunks) {
-            if (last && last->unit == at->unit && last->block == at->block && last->chunk > 0)
-                cut->ordinal = last->ordinal;
-            else {
-                cut->ordinal = (int32_t)h->n_cut_blocks++;
-                b->cut_blocks[cut->ordinal].unit = at->unit;
-                b->cut_blocks[cut->ordinal].block = at->block;
-                b->cut_blocks[cut->ordinal].chunk = at->chunk;
-            }
-        } else if (at->chunk > 0 && h->n_cut_blocks == 0) {
-            h->n_cut_blocks = b->problem->n_kv_heads * b->sequences[0].blocks;
-            for (k = 0; k < h->n_cut_blocks; ++k) {
-                b->cut_blocks[k].unit = 0;
-                b->cut_blocks[k].block = (int32_t)k;
-                b->cut_blocks[k].chunk = at->chunk;
-            }
+        cut->ordinal = at->chunk == 0 ? -1 : noted ? last->ordinal : (int32_t)h->n_cut_blocks;
+        for (k = 0; k < h->cut_width && at->chunk > 0 && !noted; ++k) {
+            fia_cut_block_ *block = b->cut_blocks + h->n_cut_blocks++;
+            block->unit = at->unit;
+            block->block = at->block + k;
+            block->chunk = at->chunk;
         }
-        ++h->n_cuts;
     }
     b->shares[share] = at->unit + h->n_cuts;
 }
@@ -4009,19 +3815,17 @@ static void fia_lay_out_(const fia_bound_job_ *b, int64_t total) {
     fia_header_ *h = b->header;
     const int64_t w = b->plan->max_workers;
     const int64_t share_cost = fia_max_(total / w, 1);
-    int64_t i, at = 0;
-    h->by_chunks = fia_cut_by_chunks_(b);
+    int64_t i, at = 0, first = 0, end = 0;
+    h->cut_width = fia_cut_width_(b, &first, &end);
     b->shares[0] = 0;
     for (i = 1; i < w; ++i) {
         const int64_t cost = total / w * i + total % w * i / w;
         fia_cut_ cut;
         memset(&cut, 0, sizeof(cut));
-        cut.unit = h->n_units;
         while (at + 1 < h->n_sequences && b->sequences[at + 1].cost_before <= cost) ++at;
-        if (h->by_chunks) fia_point_by_chunks_(b, i, &cut);
-        else if (total > 0 && b->sequences[at].n_units > 0)
+        if (h->cut_width > 1) cut.chunk = (int32_t)(first + (end - first) * i / w);
+        else if (total > 0) /* the sequence has units: one without costs nothing, and is passed */
             fia_point_at_(b, b->sequences + at, cost - b->sequences[at].cost_before, share_cost, &cut);
-        else if (total > 0) cut.unit = b->sequences[at].first_unit;
         fia_cut_add_(b, &cut, i);
     }
     b->shares[w] = h->n_units + h->n_cuts + h->n_fills;
@@ -4062,8 +3866,7 @@ static fia_status fia_phase_check_(const fia_bound_job_ *b) {
     h->n_sequences = n;
     h->n_units = units;
     h->n_fills = rows & 2 ? (b->problem->q_packed ? 1 : n) : 0;
-    if (units + h->n_fills > 0) fia_lay_out_(b, cost);
-    else memset(b->shares, 0, (size_t)(b->plan->max_workers + 1) * sizeof(int64_t));
+    fia_lay_out_(b, cost);
     return FIA_OK;
 }
 
@@ -4080,18 +3883,16 @@ static void fia_gather_streams_(fia_gather_ *g) {
                                         inside ? &io->key_head_strides : &io->value_head_strides};
     int k;
     for (k = 0; k < 3; ++k) {
-        fia_stream_view_ *v = &g->base[k];
         g->head_bytes[k] = g->view[k]->head_bytes;
-        v->outer_bytes = g->view[k]->sequence_bytes;
-        v->row_bytes = g->view[k]->row_bytes;
-        v->base = (const char *)base[k];
+        g->outer_bytes[k] = g->view[k]->sequence_bytes;
+        g->base[k] = (const char *)base[k];
         g->row_bytes[k] = 0;
         if (g->codec[k] && !g->view[k]->piece_elements)
             g->row_bytes[k] = (k == FIA_OF_VALUE ? g->problem->value_dim : g->problem->dim) / g->codec[k]->granule *
                               g->codec[k]->granule_bytes;
         if (g->problem->keys != FIA_KEYS_LIST || !list[k] || !g->codec[k]) continue;
-        memcpy(&v->base, (const char *)list[k] + g->call.sequence * io->list_bytes, sizeof(v->base));
-        v->outer_bytes = 0;
+        memcpy(&g->base[k], (const char *)list[k] + g->call.sequence * io->list_bytes, sizeof(g->base[k]));
+        g->outer_bytes[k] = 0;
         if (strides[k]->data)
             g->head_bytes[k] =
                 (ptrdiff_t)((uint64_t)(fia_ints_at_(strides[k], g->call.sequence) / g->codec[k]->granule) *
@@ -4113,8 +3914,8 @@ FIA_INLINE_ void fia_row_pointers_(const char **rows, const char *p, ptrdiff_t s
 
 /* Row pointers; entries that are not followed borrow the row of one that is. Returns 0 if none is followed. */
 FIA_INLINE_ int fia_gather_rows_(fia_gather_ *g, int which) {
-    const fia_stream_view_ *v = &g->base[which];
-    const char *base = v->base + g->kv_head * g->head_bytes[which], *any = NULL, **rows = g->rows[which];
+    const ptrdiff_t outer_bytes = g->outer_bytes[which], row_bytes = g->view[which]->row_bytes;
+    const char *base = g->base[which] + g->kv_head * g->head_bytes[which], *any = NULL, **rows = g->rows[which];
     int64_t r, j, n = 0;
     for (r = 0; r < g->n_runs; n += g->runs[r++].n) {
         const fia_run_of_keys *run = g->runs + r;
@@ -4122,8 +3923,8 @@ FIA_INLINE_ int fia_gather_rows_(fia_gather_ *g, int which) {
             for (j = 0; j < run->n; ++j) rows[n + j] = NULL;
             continue;
         }
-        any = base + run->outer * v->outer_bytes + run->row * v->row_bytes;
-        fia_row_pointers_(rows + n, any, v->row_bytes, run->n);
+        any = base + run->outer * outer_bytes + run->row * row_bytes;
+        fia_row_pointers_(rows + n, any, row_bytes, run->n);
     }
     if (!any) return 0;
     if (g->positions)
@@ -4236,51 +4037,45 @@ static fia_rows fia_gather_block_(const fia_gather_ *g, int which, int first, in
 static void fia_apply_scales_(const fia_gather_ *g, int which, int first, int n, int elements, float *dst,
                               ptrdiff_t stride) {
     const fia_scales_ s = fia_scales_of_(g->problem, g->io, which);
-    float token[2][FIA_STREAM_KEYS];
-    int j, k, m, i;
-    if (s.scale->dtype == FIA_NONE && s.offset->dtype == FIA_NONE) return;
-    for (j = 0; j < n; j += FIA_STREAM_KEYS) {
-        m = (int)fia_min_(n - j, FIA_STREAM_KEYS);
-        if (fia_per_token_(s.scale)) fia_token_values_(g, s.scale, s.scale_data, first + j, m, token[0]);
-        if (fia_per_token_(s.offset)) fia_token_values_(g, s.offset, s.offset_data, first + j, m, token[1]);
-        for (k = 0; k < m; ++k) {
-            float *row = dst + (j + k) * stride;
-            if (fia_per_token_(s.offset))
-                for (i = 0; i < elements; ++i) row[i] += token[1][k];
-            if (fia_per_channel_(s.offset)) {
-                fia_channel_values_(s.offset, s.offset_data, g->call.sequence, g->kv_head, elements, g->channel);
-                for (i = 0; i < elements; ++i) row[i] += g->channel[i];
-            }
-            if (fia_per_token_(s.scale))
-                for (i = 0; i < elements; ++i) row[i] *= token[0][k];
-            if (fia_per_channel_(s.scale)) {
-                fia_channel_values_(s.scale, s.scale_data, g->call.sequence, g->kv_head, elements, g->channel);
-                for (i = 0; i < elements; ++i) row[i] *= g->channel[i];
-            }
+    float token[FIA_STREAM_KEYS];
+    int scale, j, i;
+    for (scale = 0; scale < 2; ++scale) {
+        const fia_scale_view *view = scale ? s.scale : s.offset;
+        const void *data = scale ? s.scale_data : s.offset_data;
+        const int channel = fia_per_channel_(view);
+        if (view->dtype == FIA_NONE) continue;
+        if (channel) fia_channel_values_(view, data, g->call.sequence, g->kv_head, elements, g->channel);
+        for (j = 0; j < n; ++j) {
+            float *row = dst + j * stride, *value = channel ? g->channel : token + j % FIA_STREAM_KEYS;
+            if (!channel && j % FIA_STREAM_KEYS == 0)
+                fia_token_values_(g, view, data, first + j, (int)fia_min_(n - j, FIA_STREAM_KEYS), token);
+            if (scale)
+                for (i = 0; i < elements; ++i) row[i] *= value[channel * i];
+            else
+                for (i = 0; i < elements; ++i) row[i] += value[channel * i];
         }
     }
 }
 
-/* What modify and decode of a tile block see. */
-typedef struct fia_block_data_ {
+/* A super block of keys and a row block: what modify and decode of a tile block see. */
+typedef struct fia_super_ {
     const fia_row_block_ *rows;
-    const fia_gather_ *gather;
-    int first; /* key of the gather that is key 0 of the block */
-} fia_block_data_;
+    fia_gather_ *gather;
+    int scanned, nonfinite; /* 1: V was looked at; it holds a NaN or an infinity */
+} fia_super_;
 
 static void fia_block_modify_(const fia_tile_block *block, int first, int n, float *scores, int stride) {
-    const fia_block_data_ *data = (const fia_block_data_ *)block->rows_data;
-    fia_modify_scores_(data->rows, block->first_key + first, block->positions ? block->positions + first : NULL, n,
+    const fia_super_ *super = (const fia_super_ *)block->rows_data;
+    fia_modify_scores_(super->rows, block->first_key + first, block->positions ? block->positions + first : NULL, n,
                        scores, stride);
 }
 
 static void fia_block_decode_(const fia_tile_block *block, int which, int first, int n, float *dst,
                               ptrdiff_t dst_stride) {
-    const fia_block_data_ *data = (const fia_block_data_ *)block->rows_data;
-    const fia_rows rows = fia_gather_block_(data->gather, which, data->first + first, n);
+    const fia_gather_ *g = ((const fia_super_ *)block->rows_data)->gather;
+    const fia_rows rows = fia_gather_block_(g, which, block->offset + first, n);
     block->codec[which]->decode(dst, dst_stride, &rows);
-    if (!data->gather->takes_scales)
-        fia_apply_scales_(data->gather, which, data->first + first, n, rows.elements, dst, dst_stride);
+    if (!g->takes_scales) fia_apply_scales_(g, which, block->offset + first, n, rows.elements, dst, dst_stride);
 }
 
 /* ==== R13d drivers: items ==================================================================== */
@@ -4300,11 +4095,8 @@ typedef struct fia_worker_ {
     size_t fold_bytes;
 } fia_worker_;
 
-FIA_INLINE_ int fia_q_stride_(const fia_problem *p) { return p->dim + p->rope_dim; }
-
 static void fia_gather_bind_(fia_worker_ *w, fia_gather_ *g, char *at) {
     const int64_t keys = fia_gather_keys_(w->plan);
-    const int which_value = w->problem->value_in_key ? FIA_OF_KEY : FIA_OF_VALUE;
     int k;
     memset(g, 0, sizeof(*g));
     g->problem = w->problem;
@@ -4314,7 +4106,7 @@ static void fia_gather_bind_(fia_worker_ *w, fia_gather_ *g, char *at) {
     g->codec[FIA_OF_VALUE] = w->plan->codec_v;
     g->view[FIA_OF_KEY] = &w->problem->key;
     g->view[FIA_OF_ROPE] = &w->problem->key_rope;
-    g->view[FIA_OF_VALUE] = which_value == FIA_OF_KEY ? &w->problem->key : &w->problem->value;
+    g->view[FIA_OF_VALUE] = &w->problem->value;
     g->runs = (fia_run_of_keys *)(void *)at;
     at += (size_t)keys * sizeof(fia_run_of_keys);
     g->positions = w->plan->keys->entries ? (int64_t *)(void *)at : NULL;
@@ -4361,22 +4153,8 @@ FIA_INLINE_ fia_partial_ fia_fold_at_(const fia_worker_ *w, int k, int rows) {
 /* Rows of a stream block are padded to 1, 2, 4 or 8: index of that in the kernel tables. */
 FIA_INLINE_ int fia_rows_index_(int rows) { return rows > 4 ? 3 : rows > 2 ? 2 : rows > 1; }
 
-/* Repeats the rows of a block, padded by the last one to a power of two, behind it. */
-static void fia_row_block_lanes_(fia_row_block_ *rb, int padded) {
-    int i;
-    for (i = rb->rows; i < (rb->rows > 16 ? FIA_MAX_ROWS_ : 16); ++i) {
-        const int r = (int)fia_min_(i & (padded - 1), rb->rows - 1);
-        rb->head[i] = rb->head[r];
-        rb->token[i] = rb->token[r];
-        rb->lo[i] = rb->lo[r];
-        rb->hi[i] = rb->hi[r];
-        rb->slope[i] = rb->slope[r];
-        rb->factor[i] = rb->factor[r];
-    }
-}
-
 /* One of a value per query head, or `none`: a run without any key may leave the array out. */
-static float fia_head_value_(fia_dtype dtype, const void *data, int head, float none) {
+static float fia_head_value_(fia_dtype dtype, const void *data, int64_t head, float none) {
     if (dtype == FIA_NONE || !data) return none;
     return fia_value_(dtype, (const char *)data + head * fia_float_bytes_(dtype));
 }
@@ -4385,8 +4163,9 @@ static float fia_head_value_(fia_dtype dtype, const void *data, int head, float 
 static void fia_row_block_make_(const fia_worker_ *w, const fia_unit_ *u, int k, fia_row_block_ *rb) {
     const fia_problem *p = w->problem;
     const fia_sequence_ *s = u->sequence;
-    const int group = fia_group_(p);
-    int64_t first, last;
+    const int group = fia_group_(p), block = u->first_block + k, head = block / s->blocks;
+    const fia_span_ span = fia_block_span_(w->plan, s, u->token, block - head * s->blocks);
+    const int padded = s->family == FIA_FAMILY_STREAM ? 1 << fia_rows_index_(span.rows) : FIA_MAX_ROWS_;
     int r;
     rb->problem = p;
     rb->io = w->io;
@@ -4395,25 +4174,32 @@ static void fia_row_block_make_(const fia_worker_ *w, const fia_unit_ *u, int k,
     rb->finite = 1;
     rb->every = rb->natural || p->drop_mask.dtype != FIA_NONE || w->plan->keys->entries;
     rb->raw_factor = s->family == FIA_FAMILY_STREAM || w->plan->tile->raw_q ? fia_q_factor_(p) : 1.0f;
-    rb->kv_head = u->together ? k / s->blocks : u->kv_head;
-    rb->base_token = u->token;
-    fia_block_span_(w->plan, s, u->token, u->together ? k % s->blocks : u->first_block + k, &rb->first_row, &rb->rows,
-                    &first, &last);
-    fia_block_keys_(w->plan, s, u->token, u->together ? k % s->blocks : u->first_block + k, &rb->any_lo, &rb->any_hi);
+    rb->kv_head = u->kv_head + head;
+    rb->rows = span.rows;
+    rb->any_lo = span.lo;
+    rb->any_hi = span.hi;
     rb->all_lo = 0;
     rb->all_hi = s->kv_len;
     for (r = 0; r < rb->rows; ++r) {
-        const int64_t row = rb->first_row + r;
+        const int64_t row = span.row + r;
         rb->token[r] = u->token + row / group;
         rb->head[r] = (int32_t)(rb->kv_head * group + row % group);
-        fia_row_bounds_(p, s, rb->token[r], &rb->lo[r], &rb->hi[r]);
+        fia_span_bounds_(p, s, rb->token[r], rb->token[r], &rb->lo[r], &rb->hi[r]);
         rb->all_lo = fia_max_(rb->all_lo, rb->lo[r]);
         rb->all_hi = fia_min_(rb->all_hi, rb->hi[r]);
         rb->slope[r] = fia_head_value_(p->alibi_slopes, w->io->alibi_slopes, rb->head[r], 0.0f);
         rb->factor[r] = fia_head_value_(p->mask_factor, w->io->mask_factor, rb->head[r], 1.0f);
         rb->finite &= rb->factor[r] - rb->factor[r] == 0.0f;
     }
-    fia_row_block_lanes_(rb, s->family == FIA_FAMILY_STREAM ? 1 << fia_rows_index_(rb->rows) : FIA_MAX_ROWS_);
+    for (r = rb->rows; r < (rb->rows > 16 ? FIA_MAX_ROWS_ : 16); ++r) { /* the lanes behind the last row */
+        const int like = (int)fia_min_(r & (padded - 1), rb->rows - 1);
+        rb->head[r] = rb->head[like];
+        rb->token[r] = rb->token[like];
+        rb->lo[r] = rb->lo[like];
+        rb->hi[r] = rb->hi[like];
+        rb->slope[r] = rb->slope[like];
+        rb->factor[r] = rb->factor[like];
+    }
 }
 
 /* Query rows of a block as f32, D then Dr elements, times every factor that is known before the dot product.
@@ -4421,10 +4207,8 @@ static void fia_row_block_make_(const fia_worker_ *w, const fia_unit_ *u, int k,
 static void fia_query_rows_(const fia_worker_ *w, const fia_row_block_ *rb, int fold_channels, float *dst) {
     const fia_problem *p = w->problem;
     const fia_io *io = w->io;
-    const int raw =
-        rb->sequence->family == FIA_FAMILY_STREAM || w->plan->tile->raw_q; /* the kernel and modify apply the scale */
-    const float factor = raw ? 1.0f : fia_q_factor_(p);
-    const int width = fia_q_stride_(p);
+    const float factor = rb->raw_factor == 1.0f ? fia_q_factor_(p) : 1.0f; /* or the kernel and modify apply it */
+    const int width = fia_dot_width_(p);
     const fia_view *const views[2] = {&p->query, &p->query_rope};
     const void *const bases[2] = {io->query, io->query_rope};
     const char *from[FIA_MAX_ROWS_];
@@ -4515,17 +4299,6 @@ typedef struct fia_rect_ {
     int64_t ordinal; /* of block `first` in the pool; -1: not cut between chunks */
 } fia_rect_;
 
-/* A chunk's partial of row block k goes where it belongs: into the running fold, or apart. */
-static void fia_chunk_done_(const fia_worker_ *w, const fia_rect_ *rect, int k, int64_t chunk, fia_partial_ part) {
-    const int rows = w->blocks[k].rows;
-    if (rect->chunk > 0) {
-        const fia_partial_ slot = fia_pool_slot_(w->job, rect->ordinal + k - rect->first, chunk, rows);
-        memcpy(slot.m, part.m, fia_partial_floats_(rows, w->problem->value_dim) * sizeof(float));
-    } else {
-        fia_partial_fold_(fia_fold_at_(w, k, rows), part, rows, w->problem->value_dim);
-    }
-}
-
 /* After the last chunk: rows that are complete are finished, others leave their fold in slot 0. */
 static void fia_rect_done_(const fia_worker_ *w, const fia_rect_ *rect) {
     int k;
@@ -4548,31 +4321,17 @@ static void fia_chunk_keys_(const fia_plan *plan, const fia_sequence_ *s, int64_
     *hi = *lo + s->chunk;
 }
 
-/* Keys and chunks that some row block of the rectangle sees. */
-static void fia_rect_bounds_(const fia_worker_ *w, const fia_rect_ *rect, int64_t *lo, int64_t *hi) {
-    int k;
-    *lo = INT64_MAX;
-    *hi = 0;
-    for (k = rect->first; k < rect->end; ++k)
-        if (w->blocks[k].any_lo < w->blocks[k].any_hi) {
-            *lo = fia_min_(*lo, w->blocks[k].any_lo);
-            *hi = fia_max_(*hi, w->blocks[k].any_hi);
-        }
-    if (*lo > *hi) *lo = *hi;
-}
-
 /* ==== R13e drivers: attend =================================================================== */
 /* ---- tile family ---- */
 
 /* Room for FIA_STREAM_KEYS widened rows of FIA_OF_*; 3: of the scan for values that are not finite. */
 FIA_INLINE_ float *fia_widened_(const fia_worker_ *w, int which) {
-    return w->decoded + which * (fia_max_(fia_q_stride_(w->problem), w->problem->value_dim) + 16) * FIA_STREAM_KEYS;
+    return w->decoded + which * (fia_max_(fia_dot_width_(w->problem), w->problem->value_dim) + 16) * FIA_STREAM_KEYS;
 }
 
 /* V of keys [first, first + n) of the gather holds a NaN or an infinity. */
 static int fia_values_nonfinite_(const fia_worker_ *w, const fia_gather_ *g, int first, int n) {
     const ptrdiff_t stride = w->problem->value_dim;
-    const fia_vf_ most = fia_vf_set1_(FLT_MAX);
     float *dst = fia_widened_(w, 3);
     int j, i, m;
     for (j = 0; j < n; j += FIA_STREAM_KEYS) {
@@ -4585,24 +4344,15 @@ static int fia_values_nonfinite_(const fia_worker_ *w, const fia_gather_ *g, int
         left = m * stride;
         for (i = 0; left > 0; i += FIA_LANES, left -= FIA_LANES) {
             const fia_vf_ x = left < FIA_LANES ? fia_vf_loadn_(dst + i, (int)left) : fia_vf_load_(dst + i);
-            const fia_vf_ a = fia_vf_abs_(x);
-            if (!fia_vm_all_(fia_vm_or_(fia_vf_lt_(a, most), fia_vf_eq_(a, most)))) return 1;
+            if (!fia_vm_all_(fia_vf_eq_(fia_vf_sub_(x, x), fia_vf_zero_()))) return 1;
         }
     }
     return 0;
 }
 
-/* One super block of a unit: what all its row blocks share. */
-typedef struct fia_super_ {
-    fia_gather_ *gather;
-    fia_tile_block block;
-    fia_block_data_ data;
-    int64_t first, n; /* local keys */
-    int scanned, nonfinite;
-} fia_super_;
-
-static void fia_tile_block_make_(const fia_worker_ *w, fia_super_ *super, int first, int n, fia_tile_block *block) {
-    fia_gather_ *g = super->gather;
+static void fia_tile_block_make_(const fia_worker_ *w, const fia_super_ *super, int first, int n,
+                                 fia_tile_block *block) {
+    const fia_gather_ *g = super->gather;
     int k;
     memset(block, 0, sizeof(*block));
     block->problem = w->problem;
@@ -4622,42 +4372,38 @@ static void fia_tile_block_make_(const fia_worker_ *w, fia_super_ *super, int fi
     block->modify = fia_block_modify_;
     block->decode = fia_block_decode_;
     block->next = &fia_no_prefetch_;
-    super->data.first = first;
-    super->data.gather = g;
-    block->rows_data = &super->data;
+    block->rows_data = super;
 }
 
 /* Per-token scales for kernels that take them. */
 static void fia_gather_scales_(fia_gather_ *g) {
-    const fia_scales_ k = fia_scales_of_(g->problem, g->io, FIA_OF_KEY),
-                      v = fia_scales_of_(g->problem, g->io, FIA_OF_VALUE);
-    const fia_scale_view *const view[4] = {k.scale, k.offset, v.scale, v.offset};
-    const void *const data[4] = {k.scale_data, k.offset_data, v.scale_data, v.offset_data};
     int i;
-    if (!g->takes_scales) return;
-    for (i = 0; i < 4; ++i) {
-        if (!fia_per_token_(view[i])) continue;
+    for (i = 0; g->takes_scales && i < 4; ++i) {
+        const fia_scales_ s = fia_scales_of_(g->problem, g->io, i < 2 ? FIA_OF_KEY : FIA_OF_VALUE);
+        const fia_scale_view *view = i % 2 ? s.offset : s.scale;
+        if (!fia_per_token_(view)) continue;
         g->scale[i] = g->token_room + i * g->room_keys;
-        fia_token_values_(g, view[i], data[i], 0, (int)g->n, g->scale[i]);
+        fia_token_values_(g, view, i % 2 ? s.offset_data : s.scale_data, 0, (int)g->n, g->scale[i]);
     }
 }
 
 /* Steps row block k through the key blocks of a super block. after: the row block that is next, or NULL. */
-static void fia_tile_rows_(const fia_worker_ *w, fia_super_ *super, int k, const fia_row_block_ *after, void *state) {
+static void fia_tile_rows_(const fia_worker_ *w, fia_super_ *super, int k, const fia_row_block_ *after) {
     const fia_plan *plan = w->plan;
+    const fia_gather_ *g = super->gather;
     const fia_row_block_ *rb = w->blocks + k;
     const fia_sequence_ *s = rb->sequence;
     const int64_t keys = fia_min_(plan->tile->keys, plan->chunk_base), grid = fia_grid_(plan, s);
-    const int64_t lo = fia_max_(rb->any_lo, super->first), hi = fia_min_(rb->any_hi, super->first + super->n);
+    const int64_t lo = fia_max_(rb->any_lo, g->first), hi = fia_min_(rb->any_hi, g->first + g->n);
     int64_t at, end;
     int which;
+    super->rows = rb;
     for (at = lo; at < hi; at = end) {
         fia_tile_block block;
         end = fia_min_(hi, (fia_floor_div_(grid + at, keys) + 1) * keys - grid);
-        if (after && !super->gather->positions) fia_prefetch_terms_(after, at, (int)(end - at));
-        if (fia_block_dropped_(rb, at, super->gather->positions, (int)(end - at))) continue;
-        super->data.rows = rb;
-        fia_tile_block_make_(w, super, (int)(at - super->first), (int)(end - at), &block);
+        if (after && !g->positions) fia_prefetch_terms_(after, at, (int)(end - at));
+        if (fia_block_dropped_(rb, at, g->positions, (int)(end - at))) continue;
+        fia_tile_block_make_(w, super, (int)(at - g->first), (int)(end - at), &block);
         for (which = 0; which < 3; ++which)
             block.stored[which].first = (int32_t)(grid + at - fia_floor_div_(grid + at, keys) * keys);
         block.rows = rb->rows;
@@ -4666,11 +4412,11 @@ static void fia_tile_rows_(const fia_worker_ *w, fia_super_ *super, int k, const
         block.plain_end = (int32_t)(fia_max_(fia_min_(rb->all_hi, end), at) - at);
         if (rb->every || block.plain_begin >= block.plain_end) block.plain_begin = block.plain_end = 0;
         if (block.plain_end - block.plain_begin < block.n) {
-            if (!super->scanned) super->nonfinite = fia_values_nonfinite_(w, super->gather, 0, (int)super->n);
+            if (!super->scanned) super->nonfinite = fia_values_nonfinite_(w, g, 0, (int)g->n);
             super->scanned = 1;
             block.nonfinite = super->nonfinite;
         }
-        plan->tile->step(&block, w->base + w->job->layout.packed + (size_t)k * w->job->layout.packed_bytes, state,
+        plan->tile->step(&block, w->base + w->job->layout.packed + (size_t)k * w->job->layout.packed_bytes, rb->state,
                          w->base + w->job->layout.scratch);
     }
 }
@@ -4679,25 +4425,22 @@ static void fia_tile_rows_(const fia_worker_ *w, fia_super_ *super, int k, const
 static void fia_tile_super_(fia_worker_ *w, const fia_rect_ *rect, const fia_unit_ *u, int64_t first, int64_t end) {
     const fia_tile *tile = w->plan->tile;
     const int64_t super_keys = fia_super_keys_(w->plan), grid = fia_grid_(w->plan, u->sequence);
-    fia_super_ super;
+    fia_gather_ *g = &w->gather[0];
+    fia_super_ super = {NULL, g, 0, 0};
     int k;
-    memset(&super, 0, sizeof(super));
-    super.gather = &w->gather[0];
-    super.first = first;
-    super.n = end - first;
-    super.gather->takes_scales = tile->takes_scales;
-    super.gather->slot = (int)(grid + first - fia_floor_div_(grid + first, super_keys) * super_keys);
-    fia_gather_find_(super.gather, w->plan->keys, first, end - first);
-    if (!fia_gather_head_(super.gather, u->kv_head)) return;
-    fia_gather_scales_(super.gather);
+    g->takes_scales = tile->takes_scales;
+    g->slot = (int)(grid + first - fia_floor_div_(grid + first, super_keys) * super_keys);
+    fia_gather_find_(g, w->plan->keys, first, end - first);
+    if (!fia_gather_head_(g, u->kv_head)) return;
+    fia_gather_scales_(g);
     if (tile->prepare_kv) {
         fia_tile_block block;
-        fia_tile_block_make_(w, &super, 0, (int)super.n, &block);
+        fia_tile_block_make_(w, &super, 0, (int)g->n, &block);
         tile->prepare_kv(&block, w->base + w->job->layout.prepared, w->base + w->job->layout.scratch);
     }
     for (k = rect->first; k < rect->end; ++k)
         if (w->blocks[k].any_lo < end && w->blocks[k].any_hi > first)
-            fia_tile_rows_(w, &super, k, k + 1 < rect->end ? w->blocks + k + 1 : NULL, w->blocks[k].state);
+            fia_tile_rows_(w, &super, k, k + 1 < rect->end ? w->blocks + k + 1 : NULL);
 }
 
 /* V's channel scales and offsets, for kernels that leave them to the caller: o = (o + offset * l) * scale. */
@@ -4729,8 +4472,7 @@ static void fia_tile_begin_rows_(const fia_worker_ *w, int k) {
     fia_row_block_ *rb = w->blocks + k;
     fia_query_rows_(w, rb, w->plan->tile->takes_scales, w->q_rows);
     w->plan->tile->pack_q(w->problem, w->base + at->packed + (size_t)k * at->packed_bytes, w->q_rows,
-                          fia_q_stride_(w->problem), rb->rows);
-    fia_partial_clear_(fia_fold_at_(w, k, rb->rows), rb->rows);
+                          fia_dot_width_(w->problem), rb->rows);
     rb->state = w->base + at->state + (size_t)(2 * k) * at->state_bytes;
     rb->running = w->base + at->state + (size_t)(2 * k + 1) * at->state_bytes;
 }
@@ -4741,47 +4483,27 @@ static void fia_tile_export_rows_(const fia_worker_ *w, const fia_row_block_ *rb
     if (w->plan->tile->takes_scales) fia_export_channels_(w, rb, part, part.l, NULL);
 }
 
-/* A chunk is done. Rows that are not cut between chunks stay in the kernel's own form until their last chunk. */
-static void fia_tile_chunk_done_(const fia_worker_ *w, const fia_rect_ *rect, int k, int64_t c, int64_t from,
-                                 int64_t to) {
+/* Rows that are not cut between chunks stay in the kernel's own form until their last chunk; [from, to) is done. */
+static void fia_tile_fold_state_(const fia_worker_ *w, int k, int64_t from, int64_t to) {
     fia_row_block_ *rb = w->blocks + k;
-    const int first = from <= rb->any_lo, last = to >= rb->any_hi;
-    fia_partial_ part = fia_partial_at_(w->part.m, rb->rows);
-    if (rb->any_lo >= to || rb->any_hi <= from) return;
-    if (!w->plan->tile->fold || w->plan->tile->takes_scales || rect->ordinal >= 0) {
-        fia_tile_export_rows_(w, rb, rb->state, part);
-        fia_chunk_done_(w, rect, k, c, part);
-        return;
-    }
-    if (first) {
+    if (from <= rb->any_lo) {
         void *swap = rb->running;
         rb->running = rb->state;
         rb->state = swap;
     } else {
         w->plan->tile->fold(w->problem, rb->running, rb->state);
     }
-    if (last) fia_tile_export_rows_(w, rb, rb->running, fia_fold_at_(w, k, rb->rows));
+    if (to >= rb->any_hi) fia_tile_export_rows_(w, rb, rb->running, fia_fold_at_(w, k, rb->rows));
 }
 
-static void fia_attend_tiles_(fia_worker_ *w, const fia_unit_ *u, const fia_rect_ *rect) {
-    const fia_plan *plan = w->plan;
-    const int64_t super_keys = fia_super_keys_(plan), grid = fia_grid_(plan, u->sequence);
-    int64_t lo, hi, c, c_end, first, end, next, from, to;
-    int k;
-    fia_rect_bounds_(w, rect, &lo, &hi);
-    fia_chunk_range_(plan, u->sequence, lo, hi, &c, &c_end);
-    for (k = rect->first; k < rect->end; ++k) fia_tile_begin_rows_(w, k);
-    for (c = fia_max_(c, rect->chunk), c_end = fia_min_(c_end, rect->chunk_end); c < c_end; ++c) {
-        fia_chunk_keys_(plan, u->sequence, c, &from, &to);
-        for (k = rect->first; k < rect->end; ++k) plan->tile->begin(w->problem, w->blocks[k].state);
-        end = fia_min_(to, hi);
-        for (first = fia_max_(from, lo); first < end; first = next) {
-            next = fia_min_(end, (fia_floor_div_(grid + first, super_keys) + 1) * super_keys - grid);
-            fia_tile_super_(w, rect, u, first, next);
-        }
-        for (k = rect->first; k < rect->end; ++k) fia_tile_chunk_done_(w, rect, k, c, from, to);
+/* Keys [first, end) of a chunk, super block after super block. */
+static void fia_tile_chunk_(fia_worker_ *w, const fia_unit_ *u, const fia_rect_ *rect, int64_t first, int64_t end) {
+    const int64_t super_keys = fia_super_keys_(w->plan), grid = fia_grid_(w->plan, u->sequence);
+    int64_t next;
+    for (; first < end; first = next) {
+        next = fia_min_(end, (fia_floor_div_(grid + first, super_keys) + 1) * super_keys - grid);
+        fia_tile_super_(w, rect, u, first, next);
     }
-    fia_rect_done_(w, rect);
 }
 
 /* ---- stream family ---- */
@@ -4796,7 +4518,7 @@ FIA_INLINE_ float *fia_stream_out_(const fia_worker_ *w, int k) {
 }
 
 FIA_INLINE_ float *fia_stream_q_(const fia_worker_ *w, int k) {
-    return w->q_rows + (ptrdiff_t)k * FIA_STREAM_ROWS * fia_q_stride_(w->problem);
+    return w->q_rows + (ptrdiff_t)k * FIA_STREAM_ROWS * fia_dot_width_(w->problem);
 }
 
 /* Converts the query rows of a block and sums what K's offsets need. */
@@ -4804,7 +4526,7 @@ static void fia_stream_begin_rows_(const fia_worker_ *w, int k) {
     const fia_problem *p = w->problem;
     const fia_row_block_ *rb = w->blocks + k;
     fia_stream_block_ *sb = fia_stream_block_at_(w, k);
-    const int width = fia_q_stride_(p);
+    const int width = fia_dot_width_(p);
     float *q = fia_stream_q_(w, k), *channel = w->gather[0].channel;
     int r, i;
     fia_query_rows_(w, rb, 1, q);
@@ -4913,7 +4635,7 @@ static void fia_stream_add_values_(const fia_worker_ *w, const fia_gather_ *g, i
     const char *some[FIA_STREAM_KEYS], *const *all = rows.row + first;
     float packed[FIA_STREAM_KEYS * FIA_STREAM_ROWS], *o = fia_stream_out_(w, k);
     const int dim = w->problem->value_dim, live = w->blocks[k].rows;
-    int j, r, mixed = 0;
+    int j, r, width, apart, mixed = 0;
     if (next.n > first) next.row += first; /* each part of a piece asks for the same part of the next */
     next.n = next.n > first ? next.n - first : 0;
     weights += first * padded;
@@ -4927,23 +4649,16 @@ static void fia_stream_add_values_(const fia_worker_ *w, const fia_gather_ *g, i
     }
     for (j = 0; j < n; ++j) mixed |= kept[j] != 0 && kept[j] != (1 << live) - 1;
     rows.row = some;
-    if (mixed && fia_values_nonfinite_(w, g, first, n)) {
-        for (r = 0; r < live; ++r) {
-            for (j = 0, rows.n = 0; j < n; ++j)
-                if (kept[j] >> r & 1) {
-                    packed[rows.n] = weights[j * padded + r];
-                    some[rows.n++] = all[j];
-                }
-            if (rows.n) kernel->accumulate[0](o + (ptrdiff_t)r * dim, dim, packed, &rows, &next);
-        }
-        return;
+    apart = mixed && fia_values_nonfinite_(w, g, first, n);
+    width = apart ? 1 : padded;
+    for (r = 0; r < (apart ? live : 1); ++r) {
+        for (j = 0, rows.n = 0; j < n; ++j)
+            if (apart ? kept[j] >> r & 1 : kept[j]) {
+                memcpy(packed + rows.n * width, weights + j * padded + r, (size_t)width * sizeof(float));
+                some[rows.n++] = all[j];
+            }
+        if (rows.n) kernel->accumulate[fia_rows_index_(width)](o + (ptrdiff_t)r * dim, dim, packed, &rows, &next);
     }
-    for (j = 0, rows.n = 0; j < n; ++j)
-        if (kept[j]) {
-            memcpy(packed + rows.n * padded, weights + j * padded, (size_t)padded * sizeof(float));
-            some[rows.n++] = all[j];
-        }
-    if (rows.n) kernel->accumulate[fia_rows_index_(padded)](o, dim, packed, &rows, &next);
 }
 
 /* What was summed so far under another maximum. */
@@ -4962,7 +4677,7 @@ static void fia_stream_rescale_(const fia_worker_ *w, int k, const float *alpha)
 /* Dots of a piece with the block's rows, times K's scales: q.k + q_rope.k_rope. */
 static void fia_stream_dots_of_(const fia_worker_ *w, fia_gather_ *g, int k, int index, float *scores,
                                 const fia_prefetch *next) {
-    const int width = fia_q_stride_(w->problem), n = (int)g->n << index;
+    const int width = fia_dot_width_(w->problem), n = (int)g->n << index;
     float rope[FIA_STREAM_KEYS * FIA_STREAM_ROWS];
     fia_row_room_ room;
     int i;
@@ -5014,12 +4729,11 @@ static void fia_stream_piece_(const fia_worker_ *w, fia_gather_ *g, int k, const
     for (i = (g->slot + n) * padded; i < keys * padded; ++i) piece[i] = -FIA_INF_;
     values = fia_stream_rows_(w, g, FIA_OF_VALUE, w->plan->stream_v, &room);
     for (slot = 0; slot < keys; slot += FIA_STREAM_STEP_) {
-        const int grew = fia_softmax_piece_(&sb->state, padded, piece + slot * padded, alpha, factor, floor);
-        if (!grew) continue;
-        done = (int)fia_max_(0, fia_min_(slot - g->slot, n)); /* keys whose weights are of the old maximum */
+        if (!fia_softmax_piece_(&sb->state, padded, piece + slot * padded, alpha, factor, floor)) continue;
+        done = (int)fia_max_(added, fia_min_(slot - g->slot, n)); /* keys whose weights are of the old maximum */
         if (done > added)
             fia_stream_add_values_(w, g, k, padded, scores, drops ? kept : NULL, *values, added, done - added, *next_v);
-        added = (int)fia_max_(added, done);
+        added = done;
         fia_stream_rescale_(w, k, alpha);
     }
     if (n > added)
@@ -5041,12 +4755,9 @@ static void fia_stream_export_(const fia_worker_ *w, int k, fia_partial_ part) {
 typedef struct fia_walk_ {
     int64_t first, end; /* of the piece that comes next, and of the walk */
     int block;          /* row block that comes next */
-    int gather;         /* that holds the keys of the row block returned last */
+    int gather;         /* that holds the keys of the row block found last */
+    int found;          /* that row block; -1: the walk is over */
 } fia_walk_;
-
-FIA_INLINE_ int fia_gather_holds_(const fia_gather_ *g, int64_t first, int64_t n) {
-    return g->first == first && g->n == n;
-}
 
 /* Moves to the next piece and row block that have to do with each other; returns the block, -1 at the end. Blocks of one
  * head share a gather, else the other one takes the keys. */
@@ -5057,12 +4768,12 @@ static int fia_stream_next_(fia_worker_ *w, const fia_rect_ *rect, const fia_uni
     while (walk->first < walk->end) {
         const int64_t cell = walk->first - ((grid + walk->first) & (keys - 1)); /* keys is a power of two */
         const int64_t end = fia_min_(walk->end, cell + keys), n = end - walk->first;
-        const int held = fia_gather_holds_(last, walk->first, n);
+        const int held = last->first == walk->first && last->n == n;
         while (walk->block < rect->end) {
             const int k = walk->block++;
             if (w->blocks[k].any_lo >= end || w->blocks[k].any_hi <= walk->first) continue;
             if (held && last->kv_head == w->blocks[k].kv_head) return k;
-            if (!fia_gather_holds_(g, walk->first, n)) {
+            if (g->first != walk->first || g->n != n) {
                 g->slot = (int)(walk->first - cell);
                 fia_gather_find_(g, w->plan->keys, walk->first, n);
             }
@@ -5078,80 +4789,103 @@ static int fia_stream_next_(fia_worker_ *w, const fia_rect_ *rect, const fia_uni
 
 /* Rows of a stream as lines to prefetch. */
 static fia_prefetch fia_prefetch_of_(const fia_gather_ *g, int which) {
-    fia_prefetch next;
-    next.row = g->rows[which];
-    next.n = (int32_t)g->n;
-    next.bytes = g->row_bytes[which];
-    next.level = g->base[which].row_bytes >= FIA_WAY_ || g->base[which].row_bytes <= -FIA_WAY_ ? 2 : 1;
+    const ptrdiff_t step = g->view[which]->row_bytes;
+    const fia_prefetch next = {g->rows[which], (int32_t)g->n, g->row_bytes[which],
+                               step >= FIA_WAY_ || step <= -FIA_WAY_ ? 2 : 1};
     return next;
 }
 
-/* Chunk after chunk, piece after piece; while the keys of a piece are worked on the next keys are fetched, then the
- * next values. */
-static void fia_stream_walk_(fia_worker_ *w, const fia_unit_ *u, const fia_rect_ *rect, int64_t c, int64_t c_end,
-                             int64_t lo, int64_t hi) {
-    fia_walk_ walk;
-    int64_t from, to;
-    int k, now, next;
-    fia_chunk_keys_(w->plan, u->sequence, c, &from, &to);
-    walk.first = fia_max_(from, lo);
-    fia_chunk_keys_(w->plan, u->sequence, c_end - 1, &from, &to);
-    walk.end = fia_min_(to, hi);
-    walk.block = rect->first;
-    walk.gather = 0;
-    w->gather[0].n = w->gather[1].n = 0; /* no piece is held */
-    next = fia_stream_next_(w, rect, u, &walk);
-    for (; c < c_end; ++c) {
-        fia_chunk_keys_(w->plan, u->sequence, c, &from, &to);
-        for (k = rect->first; k < rect->end; ++k) fia_stream_begin_chunk_(w, k);
-        while (next >= 0 && w->gather[walk.gather].first < to) {
-            fia_gather_ *here = &w->gather[walk.gather], *there;
-            fia_prefetch keys = fia_no_prefetch_, values = fia_no_prefetch_;
-            now = next;
-            next = fia_stream_next_(w, rect, u, &walk);
-            there = &w->gather[walk.gather];
-            if (next >= 0 && there != here) {
-                keys = fia_prefetch_of_(there, FIA_OF_KEY);
-                values = fia_prefetch_of_(there, FIA_OF_VALUE);
-            }
-            fia_stream_piece_(w, here, now, &keys, &values);
+/* Keys of a chunk before `to`, piece after piece; while the keys of a piece are worked on the next keys are fetched,
+ * then the next values. */
+static void fia_stream_chunk_(fia_worker_ *w, const fia_unit_ *u, const fia_rect_ *rect, fia_walk_ *walk, int64_t to) {
+    while (walk->found >= 0 && w->gather[walk->gather].first < to) {
+        const int now = walk->found;
+        fia_gather_ *here = &w->gather[walk->gather], *there;
+        fia_prefetch keys = fia_no_prefetch_, values = fia_no_prefetch_;
+        walk->found = fia_stream_next_(w, rect, u, walk);
+        there = &w->gather[walk->gather];
+        if (walk->found >= 0 && there != here) {
+            keys = fia_prefetch_of_(there, FIA_OF_KEY);
+            values = fia_prefetch_of_(there, FIA_OF_VALUE);
         }
-        for (k = rect->first; k < rect->end; ++k) {
-            const fia_partial_ part = fia_partial_at_(w->part.m, w->blocks[k].rows);
-            if (w->blocks[k].any_lo >= to || w->blocks[k].any_hi <= from) continue;
-            fia_stream_export_(w, k, part);
-            fia_chunk_done_(w, rect, k, c, part);
-        }
+        fia_stream_piece_(w, here, now, &keys, &values);
     }
-}
-
-static void fia_attend_stream_(fia_worker_ *w, const fia_unit_ *u, const fia_rect_ *rect) {
-    int64_t lo, hi, c, c_end;
-    int k;
-    fia_rect_bounds_(w, rect, &lo, &hi);
-    fia_chunk_range_(w->plan, u->sequence, lo, hi, &c, &c_end);
-    for (k = rect->first; k < rect->end; ++k) {
-        fia_stream_begin_rows_(w, k);
-        fia_partial_clear_(fia_fold_at_(w, k, w->blocks[k].rows), w->blocks[k].rows);
-    }
-    c = fia_max_(c, rect->chunk);
-    c_end = fia_min_(c_end, rect->chunk_end);
-    if (c < c_end) fia_stream_walk_(w, u, rect, c, c_end, lo, hi);
-    fia_rect_done_(w, rect);
 }
 
 /* ---- phase 1: attend ---- */
 
-static void fia_attend_rect_(fia_worker_ *w, const fia_unit_ *u, const fia_rect_ *rect) {
+/* A chunk, keys [from, to), of row block k is done: its partial goes into the running fold, or apart. */
+static void fia_chunk_done_(const fia_worker_ *w, const fia_rect_ *rect, int k, int64_t c, int64_t from, int64_t to) {
+    const fia_tile *tile = w->plan->tile;
+    const fia_row_block_ *rb = w->blocks + k;
+    const int stream = rb->sequence->family == FIA_FAMILY_STREAM;
+    const fia_partial_ part = fia_partial_at_(w->part.m, rb->rows);
+    if (rb->any_lo >= to || rb->any_hi <= from) return;
+    if (!stream && tile->fold && !tile->takes_scales && rect->ordinal < 0) {
+        fia_tile_fold_state_(w, k, from, to);
+        return;
+    }
+    if (stream) fia_stream_export_(w, k, part);
+    else fia_tile_export_rows_(w, rb, rb->state, part);
+    if (rect->chunk > 0) {
+        const fia_partial_ slot = fia_pool_slot_(w->job, rect->ordinal + k - rect->first, c, rb->rows);
+        memcpy(slot.m, part.m, fia_partial_floats_(rb->rows, w->problem->value_dim) * sizeof(float));
+    } else {
+        fia_partial_fold_(fia_fold_at_(w, k, rb->rows), part, rb->rows, w->problem->value_dim);
+    }
+}
+
+/* Row blocks of a rectangle, and what says where their keys lie. Keys that some of them see lie in [*lo, *hi). */
+static void fia_rect_begin_(fia_worker_ *w, const fia_unit_ *u, const fia_rect_ *rect, int64_t *lo, int64_t *hi) {
     int k;
-    if (rect->first >= rect->end) return;
-    for (k = rect->first; k < rect->end; ++k) fia_row_block_make_(w, u, k, w->blocks + k);
+    *lo = INT64_MAX;
+    *hi = 0;
+    for (k = rect->first; k < rect->end; ++k) {
+        fia_row_block_ *rb = w->blocks + k;
+        fia_row_block_make_(w, u, k, rb);
+        if (u->sequence->family == FIA_FAMILY_STREAM) fia_stream_begin_rows_(w, k);
+        else fia_tile_begin_rows_(w, k);
+        fia_partial_clear_(fia_fold_at_(w, k, rb->rows), rb->rows);
+        if (rb->any_lo >= rb->any_hi) continue;
+        *lo = fia_min_(*lo, rb->any_lo);
+        *hi = fia_max_(*hi, rb->any_hi);
+    }
     for (k = 0; k < 2; ++k) {
         fia_keys_call_(w->job, u->sequence, u->token, u->kv_head, &w->gather[k].call);
         fia_gather_streams_(&w->gather[k]);
+        w->gather[k].n = 0; /* no piece is held */
     }
-    if (u->sequence->family == FIA_FAMILY_STREAM) fia_attend_stream_(w, u, rect);
-    else fia_attend_tiles_(w, u, rect);
+}
+
+/* A rectangle, chunk after chunk. */
+static void fia_attend_rect_(fia_worker_ *w, const fia_unit_ *u, const fia_rect_ *rect) {
+    const int stream = u->sequence->family == FIA_FAMILY_STREAM;
+    int64_t lo, hi, c, c_end, from, to;
+    fia_walk_ walk;
+    int k;
+    if (rect->first >= rect->end) return;
+    fia_rect_begin_(w, u, rect, &lo, &hi);
+    fia_chunk_range_(w->plan, u->sequence, lo, hi, &c, &c_end);
+    c = fia_max_(c, rect->chunk);
+    c_end = fia_min_(c_end, rect->chunk_end);
+    fia_chunk_keys_(w->plan, u->sequence, c, &from, &to);
+    walk.first = fia_max_(from, lo);
+    fia_chunk_keys_(w->plan, u->sequence, c_end - 1, &from, &to);
+    walk.end = fia_min_(to, hi); /* not behind walk.first where there is no chunk */
+    walk.block = rect->first;
+    walk.gather = 0;
+    walk.found = stream ? fia_stream_next_(w, rect, u, &walk) : -1;
+    for (; c < c_end; ++c) {
+        fia_chunk_keys_(w->plan, u->sequence, c, &from, &to);
+        for (k = rect->first; k < rect->end; ++k) {
+            if (stream) fia_stream_begin_chunk_(w, k);
+            else w->plan->tile->begin(w->problem, w->blocks[k].state);
+        }
+        if (stream) fia_stream_chunk_(w, u, rect, &walk, to);
+        else fia_tile_chunk_(w, u, rect, fia_max_(from, lo), fia_min_(to, hi));
+        for (k = rect->first; k < rect->end; ++k) fia_chunk_done_(w, rect, k, c, from, to);
+    }
+    fia_rect_done_(w, rect);
 }
 
 /* Padding rows of a sequence (packed: of the whole tensor): 0 and lse_empty. */
@@ -5185,40 +4919,23 @@ static void fia_attend_item_(fia_worker_ *w, int64_t item) {
     const int64_t before = fia_cuts_before_(b, item), unit = item - before;
     const fia_cut_ *begin = before > 0 && b->cuts[before - 1].unit == unit ? b->cuts + before - 1 : NULL;
     const fia_cut_ *end = before < h->n_cuts && b->cuts[before].unit == unit ? b->cuts + before : NULL;
+    const int width = h->cut_width;
+    int block = begin ? begin->block : 0;
     fia_unit_ u;
-    fia_rect_ rect;
-    int block = begin ? begin->block : 0, last;
     fia_unit_at_(b, unit, &u);
-    last = end ? end->block : u.blocks;
-    rect.chunk = begin ? begin->chunk : 0;
-    rect.chunk_end = INT64_MAX;
-    if (h->by_chunks) {
-        rect.first = 0;
-        rect.end = u.blocks;
-        rect.chunk_end = end ? end->chunk : INT64_MAX;
-        rect.ordinal = h->n_cut_blocks ? 0 : -1;
-        fia_attend_rect_(w, &u, &rect);
-        return;
+    if (begin && begin->chunk > 0) {
+        const fia_rect_ head = {block, block + width, begin->chunk, end && end->block == block ? end->chunk : INT64_MAX,
+                                begin->ordinal};
+        fia_attend_rect_(w, &u, &head);
+        block += width;
     }
-    if (rect.chunk > 0) {
-        rect.first = block;
-        rect.end = ++block;
-        rect.ordinal = begin->ordinal;
-        if (end && end->block == rect.first) rect.chunk_end = end->chunk;
-        fia_attend_rect_(w, &u, &rect);
+    {
+        const fia_rect_ whole = {block, end ? end->block : u.blocks, 0, INT64_MAX, -1};
+        fia_attend_rect_(w, &u, &whole);
     }
-    rect.first = block;
-    rect.end = last;
-    rect.chunk = 0;
-    rect.chunk_end = INT64_MAX;
-    rect.ordinal = -1;
-    fia_attend_rect_(w, &u, &rect);
     if (end && end->chunk > 0 && end->block >= block) {
-        rect.first = end->block;
-        rect.end = end->block + 1;
-        rect.chunk_end = end->chunk;
-        rect.ordinal = end->ordinal;
-        fia_attend_rect_(w, &u, &rect);
+        const fia_rect_ tail = {end->block, end->block + width, 0, end->chunk, end->ordinal};
+        fia_attend_rect_(w, &u, &tail);
     }
 }
 
@@ -5255,12 +4972,6 @@ static const fia_tile *const fia_tiles_[] = {&fia_tile_lanes_, NULL};
 static const fia_kernels fia_kernels_built_in_ = {FIA_VERSION,  sizeof(fia_plan), FIA_TARGET_TEXT_(FIA_TARGET),
                                                   "fia",        fia_codecs_,      fia_key_forms_,
                                                   fia_streams_, fia_tiles_};
-
-#ifdef FIA_BACKEND_H
-#define FIA_BACKEND_OF_BUILD_ (&fia_backend_of_build)
-#else
-#define FIA_BACKEND_OF_BUILD_ NULL
-#endif
 
 static const fia_context fia_context_built_in_ = {1, 0, {&fia_kernels_built_in_}, FIA_BACKEND_OF_BUILD_};
 
@@ -5299,52 +5010,47 @@ static fia_status fia_check_context_(const fia_context *context, fia_report *rep
 
 /* Look-ups: the table that was added last wins. */
 static const fia_codec *fia_find_codec_(const fia_context *context, fia_dtype dtype) {
+    const fia_codec *const *c;
     int t;
-    for (t = context->n_tables - 1; t >= 0; --t) {
-        const fia_codec *const *c = context->table[t]->codecs;
-        for (; c && *c; ++c)
+    for (t = context->n_tables - 1; t >= 0; --t)
+        for (c = context->table[t]->codecs; c && *c; ++c)
             if ((*c)->dtype == dtype) return *c;
-    }
     return NULL;
 }
 
 static const fia_keys *fia_find_keys_(const fia_context *context, int32_t code) {
+    const fia_keys *const *k;
     int t;
-    for (t = context->n_tables - 1; t >= 0; --t) {
-        const fia_keys *const *k = context->table[t]->keys;
-        for (; k && *k; ++k)
+    for (t = context->n_tables - 1; t >= 0; --t)
+        for (k = context->table[t]->keys; k && *k; ++k)
             if ((*k)->code == code) return *k;
-    }
     return NULL;
 }
 
 /* The stream kernel of a stored type; without one, rows are widened for the f32 kernel. */
 static const fia_stream *fia_find_stream_(const fia_context *context, fia_dtype dtype) {
+    const fia_stream *const *s;
     int t;
-    for (t = context->n_tables - 1; t >= 0; --t) {
-        const fia_stream *const *s = context->table[t]->streams;
-        for (; s && *s; ++s)
+    for (t = context->n_tables - 1; t >= 0; --t)
+        for (s = context->table[t]->streams; s && *s; ++s)
             if ((*s)->dtype == dtype) return *s;
-    }
     return &fia_stream_f32_;
 }
 
 static const fia_tile *fia_find_tile_(const fia_context *context, const fia_problem *p) {
+    const int by_channel = fia_per_channel_(&p->key_offset) || fia_per_channel_(&p->value_offset);
     const fia_tile *best = NULL;
+    const fia_tile *const *k;
     int t, score, best_score = 0;
-    for (t = context->n_tables - 1; t >= 0; --t) {
-        const fia_tile *const *k = context->table[t]->tiles;
-        for (; k && *k; ++k) {
-            if ((*k)->takes_scales && (fia_per_channel_(&p->key_offset) || fia_per_channel_(&p->value_offset)))
-                continue;
-            if ((*k)->rows > FIA_MAX_ROWS_ || (*k)->rows < 1) continue;
+    for (t = context->n_tables - 1; t >= 0; --t)
+        for (k = context->table[t]->tiles; k && *k; ++k) {
+            if (((*k)->takes_scales && by_channel) || (*k)->rows > FIA_MAX_ROWS_ || (*k)->rows < 1) continue;
             score = (*k)->serves(p);
             if (score > best_score) {
                 best = *k;
                 best_score = score;
             }
         }
-    }
     return best;
 }
 
@@ -5353,29 +5059,20 @@ static const fia_tile *fia_find_tile_(const fia_context *context, const fia_prob
 #if defined(__GNUC__) && (defined(__x86_64__) || defined(__i386__))
 #include <cpuid.h>
 
-static uint32_t fia_xcr0_(void) {
-    uint32_t low, high;
-    __asm__ volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
-    return low;
-}
-
 /* Feature bits: Intel SDM vol. 2A, CPUID leaves 1, 7 and 7.1; register state: XCR0. */
 static void fia_cpu_detect_here_(fia_cpu *cpu) {
-    uint32_t a, b, c, d, xcr0 = 0, a71 = 0;
+    uint32_t a, b, c, d, c1, high, xcr0 = 0, a71 = 0;
     int ymm, zmm, tiles;
-    if (!__get_cpuid(1, &a, &b, &c, &d)) return;
+    if (!__get_cpuid(1, &a, &b, &c1, &d)) return;
     cpu->sse2 = (d >> 26) & 1;
-    cpu->v2 = cpu->sse2 && (c >> 20 & 1) && (c >> 23 & 1) && (c >> 9 & 1); /* SSE4.2, POPCNT, SSSE3 */
-    if (c >> 27 & 1) xcr0 = fia_xcr0_();
+    cpu->v2 = cpu->sse2 && (c1 >> 20 & 1) && (c1 >> 23 & 1) && (c1 >> 9 & 1); /* SSE4.2, POPCNT, SSSE3 */
+    if (c1 >> 27 & 1) __asm__ volatile("xgetbv" : "=a"(xcr0), "=d"(high) : "c"(0));
     ymm = (xcr0 & 0x06) == 0x06;
     zmm = (xcr0 & 0xe6) == 0xe6;
     tiles = (xcr0 & 0x60000) == 0x60000;
-    cpu->v3 = cpu->v2 && ymm && (c >> 12 & 1) && (c >> 29 & 1) && (c >> 22 & 1); /* FMA, F16C, MOVBE */
-    if (!__get_cpuid_count(7, 0, &a, &b, &c, &d)) {
-        cpu->v3 = 0;
-        return;
-    }
-    cpu->v3 = cpu->v3 && (b >> 5 & 1) && (b >> 3 & 1) && (b >> 8 & 1); /* AVX2, BMI1, BMI2 */
+    if (!__get_cpuid_count(7, 0, &a, &b, &c, &d)) return;
+    cpu->v3 = cpu->v2 && ymm && (c1 >> 12 & 1) && (c1 >> 29 & 1) && (c1 >> 22 & 1) && /* FMA, F16C, MOVBE */
+              (b >> 5 & 1) && (b >> 3 & 1) && (b >> 8 & 1);                           /* AVX2, BMI1, BMI2 */
     cpu->v4 = cpu->v3 && zmm && (b >> 16 & 1) && (b >> 17 & 1) && (b >> 28 & 1) && (b >> 30 & 1) && (b >> 31 & 1);
     cpu->avx512_vnni = cpu->v4 && (c >> 11 & 1);
     cpu->avx512_fp16 = cpu->v4 && (d >> 23 & 1);
@@ -5424,8 +5121,7 @@ FIA_API const char *fia_status_text(fia_status status) {
     return "unknown status";
 }
 
-FIA_API void fia_problem_init(fia_problem *problem) {
-    fia_problem *p = problem;
+FIA_API void fia_problem_init(fia_problem *p) {
     memset(p, 0, sizeof(*p));
     p->n_sequences = 1;
     p->n_q_heads = p->n_kv_heads = 1;
@@ -5461,9 +5157,10 @@ static fia_status fia_check_ranges_(fia_report *report, const fia_range_ *range,
 
 enum { FIA_MAX_DIM_ = 1 << 16, FIA_MAX_HEADS_ = 1 << 20 };
 
-static fia_status fia_check_sizes_(const fia_problem *p, fia_report *report) {
+static fia_status fia_check_sizes_(const fia_problem *p, int max_workers, fia_report *report) {
     const int64_t most = FIA_SPAN_LIMIT_;
-    const fia_range_ table[] = {{"n_sequences", p->n_sequences, 0, most},
+    const fia_range_ table[] = {{"max_workers", max_workers, 1, 4096},
+                                {"n_sequences", p->n_sequences, 0, most},
                                 {"max_q_len", p->max_q_len, 0, most},
                                 {"max_kv_len", p->max_kv_len, 0, most},
                                 {"q_packed", p->q_packed, 0, 1},
@@ -5528,7 +5225,7 @@ static fia_status fia_check_stride_(fia_report *report, const char *view, const 
 static fia_status fia_check_strides_(fia_report *report, const fia_strides_ *s) {
     int i;
     for (i = 0; i < 3; ++i)
-        if (fia_check_stride_(report, s->view, s->field[i], s->stride[i], s->count[i], s->unit))
+        if (fia_check_stride_(report, s->view, fia_stride_names_[i], s->stride[i], s->count[i], s->unit))
             return FIA_ERR_ARGUMENT;
     return FIA_OK;
 }
@@ -5536,50 +5233,44 @@ static fia_status fia_check_strides_(fia_report *report, const fia_strides_ *s) 
 typedef struct fia_view_check_ {
     const char *name;
     fia_view *view;
-    int32_t elements;
+    const fia_codec **codec; /* becomes that of the view */
+    int32_t elements;        /* 0: no such rows */
     int64_t outer, heads, rows;
     int output, pieces_allowed;
 } fia_view_check_;
 
-static fia_status fia_check_view_(const fia_context *context, const fia_view_check_ *c, const fia_codec **codec,
-                                  fia_report *report) {
+static fia_status fia_check_view_(const fia_context *context, const fia_view_check_ *c, fia_report *report) {
     fia_view *v = c->view;
-    char name[48];
-    fia_text_ t;
+    const fia_codec *codec;
+    char name[48], text[160] = "";
+    fia_status status;
     int64_t unit;
     int i;
-    t = fia_text_on_(name, sizeof(name));
-    fia_text_str_(&t, c->name);
-    fia_text_str_(&t, ".dtype");
-    if (fia_check_codec_(context, name, v->dtype, codec, report))
-        return report ? report->status : *codec ? FIA_OK : FIA_ERR_ARGUMENT;
-    unit = (*codec)->row_bytes ? (*codec)->alignment : (*codec)->granule_bytes;
-    if (c->elements % (*codec)->granule)
+    fia_text_join_(name, sizeof(name), c->name, ".dtype");
+    status = fia_check_codec_(context, name, v->dtype, c->codec, report);
+    if (status) return status;
+    codec = *c->codec;
+    unit = codec->row_bytes ? codec->alignment : codec->granule_bytes;
+    if (c->elements % codec->granule)
         return fia_refuse_field_(report, c->name, " elements", c->elements,
-                                 "must be a multiple of # for this element type", (*codec)->granule);
-    if (v->piece_elements < 0 ||
-        (v->piece_elements > 0 && (!c->pieces_allowed || v->piece_elements % (*codec)->granule)))
+                                 "must be a multiple of # for this element type", codec->granule);
+    if (v->piece_elements < 0 || (v->piece_elements > 0 && (!c->pieces_allowed || v->piece_elements % codec->granule)))
         return fia_refuse_field_(report, c->name, ".piece_elements", v->piece_elements,
                                  c->pieces_allowed ? "must be 0 or a positive multiple of #" : "must be 0 here (#)",
-                                 (*codec)->granule);
+                                 codec->granule);
     if (fia_check_stride_(report, c->name, ".sequence_bytes", v->sequence_bytes, c->outer, unit) ||
         fia_check_stride_(report, c->name, ".head_bytes", v->head_bytes, c->heads, unit) ||
         fia_check_stride_(report, c->name, ".row_bytes", v->row_bytes, c->rows, unit) ||
         fia_check_stride_(report, c->name, ".piece_bytes", v->piece_bytes, v->piece_elements ? c->elements : 0, unit))
         return FIA_ERR_ARGUMENT;
-    if (c->output && !(*codec)->store)
+    if (c->output && !codec->store)
         return fia_refuse_text_(report, name, fia_dtype_text(v->dtype), "this element type is never an output");
-    if ((*codec)->check) {
-        char text[160];
-        text[0] = 0;
-        if ((*codec)->check(v, c->elements, text, sizeof(text)))
-            return fia_refuse_text_(report, c->name, "not what its codec takes", text);
-    } else {
-        for (i = 0; i < (int)sizeof(v->params); ++i)
-            if (v->params[i])
-                return fia_refuse_field_(report, c->name, ".params", v->params[i],
-                                         "must be zero for this element type (byte value)", 0);
-    }
+    if (codec->check && codec->check(v, c->elements, text, sizeof(text)))
+        return fia_refuse_text_(report, c->name, "not what its codec takes", text);
+    for (i = 0; i < (int)sizeof(v->params) && !codec->check; ++i)
+        if (v->params[i])
+            return fia_refuse_field_(report, c->name, ".params", v->params[i],
+                                     "must be zero for this element type (byte value)", 0);
     return FIA_OK;
 }
 
@@ -5588,17 +5279,14 @@ static fia_status fia_check_view_(const fia_context *context, const fia_view_che
 static fia_status fia_check_steps_(const fia_plan *plan, fia_report *report) {
     const fia_problem *p = &plan->problem;
     const int64_t outer = p->q_packed ? 1 : p->n_sequences, rows = p->q_packed ? p->total_q : p->max_q_len;
-    const fia_strides_ all = fia_lse_strides_(p, outer, rows);
+    const fia_strides_ out = fia_out_strides_(&p->out, outer, p->n_q_heads, rows),
+                       lse = fia_lse_strides_(p, outer, rows);
     int i;
-    if (p->want_lse && fia_check_strides_(report, &all)) return FIA_ERR_ARGUMENT;
-    for (i = 0; i < 3 && outer > 0 && rows > 0; ++i) {
-        fia_strides_ out = fia_out_strides_(&p->out, 1, p->n_q_heads, 1), lse = fia_lse_strides_(p, 1, 1);
-        out.count[1] = lse.count[1] = 1;
-        out.count[i] = lse.count[i] = all.count[i];
-        if (fia_check_apart_(report, &out, fia_row_bytes_(plan->codec_out, &p->out, p->value_dim)) ||
-            (p->want_lse && fia_check_apart_(report, &lse, 4)))
+    if (p->want_lse && fia_check_strides_(report, &lse)) return FIA_ERR_ARGUMENT;
+    for (i = 0; i < 3; ++i)
+        if (fia_check_apart_(report, &out, 1 << i, fia_row_bytes_(plan->codec_out, &p->out, p->value_dim)) ||
+            (p->want_lse && fia_check_apart_(report, &lse, 1 << i, 4)))
             return FIA_ERR_ARGUMENT;
-    }
     return FIA_OK;
 }
 
@@ -5608,23 +5296,23 @@ static fia_status fia_check_views_(const fia_context *context, fia_plan *plan, f
     const int paged = p->keys != FIA_KEYS_STRIDED && p->keys != FIA_KEYS_LIST;
     const int64_t k_outer = paged ? p->n_pages : p->keys == FIA_KEYS_LIST || p->kv_packed ? 1 : p->n_sequences;
     const int64_t k_rows = paged ? p->page_size : p->kv_packed ? p->total_kv : p->max_kv_len;
-    const fia_view_check_ table[] = {{"query", &p->query, p->dim, q_outer, p->n_q_heads, q_rows, 0, 0},
-                                     {"key", &p->key, p->dim, k_outer, p->n_kv_heads, k_rows, 0, 1},
-                                     {"out", &p->out, p->value_dim, q_outer, p->n_q_heads, q_rows, 1, 0},
-                                     {"value", &p->value, p->value_dim, k_outer, p->n_kv_heads, k_rows, 0, 1},
-                                     {"query_rope", &p->query_rope, p->rope_dim, q_outer, p->n_q_heads, q_rows, 0, 0},
-                                     {"key_rope", &p->key_rope, p->rope_dim, k_outer, p->n_kv_heads, k_rows, 0, 1}};
-    const fia_codec **const codec[] = {&plan->codec_q, &plan->codec_k,      &plan->codec_out,
-                                       &plan->codec_v, &plan->codec_q_rope, &plan->codec_k_rope};
-    fia_report local;
+    const int32_t dv = p->value_in_key ? 0 : p->value_dim, dr = p->rope_dim;
+    const fia_view_check_ table[] = {
+        {"query", &p->query, &plan->codec_q, p->dim, q_outer, p->n_q_heads, q_rows, 0, 0},
+        {"key", &p->key, &plan->codec_k, p->dim, k_outer, p->n_kv_heads, k_rows, 0, 1},
+        {"out", &p->out, &plan->codec_out, p->value_dim, q_outer, p->n_q_heads, q_rows, 1, 0},
+        {"value", &p->value, &plan->codec_v, dv, k_outer, p->n_kv_heads, k_rows, 0, 1},
+        {"query_rope", &p->query_rope, &plan->codec_q_rope, dr, q_outer, p->n_q_heads, q_rows, 0, 0},
+        {"key_rope", &p->key_rope, &plan->codec_k_rope, dr, k_outer, p->n_kv_heads, k_rows, 0, 1}};
+    fia_status status = FIA_OK;
     int i;
-    if (!report) report = &local;
-    for (i = 0; i < 6; ++i) {
-        if (i == 3 && p->value_in_key) continue;
-        if (i >= 4 && !p->rope_dim) continue;
-        if (fia_check_view_(context, &table[i], codec[i], report)) return report->status;
+    for (i = 0; i < 6 && status == FIA_OK; ++i)
+        if (table[i].elements) status = fia_check_view_(context, &table[i], report);
+    if (status != FIA_OK) return status;
+    if (p->value_in_key) { /* from here on the plan's value view is that of the key */
+        plan->codec_v = plan->codec_k;
+        p->value = p->key;
     }
-    if (p->value_in_key) plan->codec_v = plan->codec_k;
     if (p->value_in_key && p->value_dim % plan->codec_k->granule)
         return fia_refuse_(report, "value_dim", p->value_dim, "must be a multiple of # for this element type",
                            plan->codec_k->granule, 0);
@@ -5636,11 +5324,6 @@ static fia_status fia_check_mask_view_(const char *name, const fia_mask_view *v,
     const int is_float = v->dtype == FIA_F32 || v->dtype == FIA_F16 || v->dtype == FIA_BF16;
     const int is_byte = v->dtype == FIA_BOOL || v->dtype == FIA_I8 || v->dtype == FIA_U8;
     const int64_t unit = fia_float_bytes_(v->dtype);
-    const fia_strides_ s = {name,
-                            {".sequence_bytes", ".head_bytes", ".row_bytes"},
-                            {v->sequence_bytes, v->head_bytes, v->row_bytes},
-                            {p->n_sequences, p->n_q_heads, v->rows},
-                            unit};
     if (v->reserved) return fia_refuse_field_(report, name, ".reserved", v->reserved, "must be 0", 0);
     if (v->dtype == FIA_NONE) return FIA_OK;
     if (drop ? !is_byte : !is_float)
@@ -5650,7 +5333,11 @@ static fia_status fia_check_mask_view_(const char *name, const fia_mask_view *v,
         return fia_refuse_field_(report, name, ".rows", v->rows, "must lie in [0, #]", FIA_SPAN_LIMIT_);
     if (v->keys < 0 || v->keys > FIA_SPAN_LIMIT_)
         return fia_refuse_field_(report, name, ".keys", v->keys, "must lie in [0, #]", FIA_SPAN_LIMIT_);
-    return fia_check_strides_(report, &s);
+    if (fia_check_stride_(report, name, ".sequence_bytes", v->sequence_bytes, p->n_sequences, unit) ||
+        fia_check_stride_(report, name, ".head_bytes", v->head_bytes, p->n_q_heads, unit) ||
+        fia_check_stride_(report, name, ".row_bytes", v->row_bytes, v->rows, unit))
+        return FIA_ERR_ARGUMENT;
+    return FIA_OK;
 }
 
 static fia_status fia_check_float_(const char *name, fia_dtype dtype, fia_report *report) {
@@ -5699,18 +5386,10 @@ static fia_status fia_check_kv_scale_(const char *name, const fia_scale_view *vi
     const int paged = p->keys == FIA_KEYS_PAGED || p->keys >= FIA_KEYS_USER,
               by_page = paged && view->place == FIA_PLACE_PAGES;
     const int packed = p->kv_packed && view->place == FIA_PLACE_ROWS;
-    const fia_scale_check_ c = {name,
-                                view,
-                                by_page  ? fia_max_(p->n_pages, 1)
-                                : packed ? 1
-                                         : fia_max_(p->n_sequences, 1),
-                                p->n_kv_heads,
-                                fia_max_(by_page  ? p->page_size
-                                         : packed ? p->total_kv
-                                                  : p->max_kv_len,
-                                         1),
-                                channels,
-                                1 << FIA_PLACE_ROWS | 1 << FIA_PLACE_LOCAL | paged << FIA_PLACE_PAGES};
+    const int places = 1 << FIA_PLACE_ROWS | 1 << FIA_PLACE_LOCAL | paged << FIA_PLACE_PAGES;
+    const int64_t outer = by_page ? p->n_pages : packed ? 1 : p->n_sequences;
+    const int64_t rows = by_page ? p->page_size : packed ? p->total_kv : p->max_kv_len;
+    const fia_scale_check_ c = {name, view, fia_max_(outer, 1), p->n_kv_heads, fia_max_(rows, 1), channels, places};
     return fia_check_scale_view_(&c, report);
 }
 
@@ -5839,19 +5518,25 @@ static int64_t fia_row_pitch_(const fia_codec *codec, const fia_view *view, int3
  * sets. */
 static int fia_piece_keys_(const fia_plan *plan) {
     const fia_problem *p = &plan->problem;
-    const int64_t step = fia_row_pitch_(plan->codec_k, &p->key, p->dim) +
-                         fia_row_pitch_(plan->codec_v, p->value_in_key ? &p->key : &p->value, p->value_dim);
+    const int64_t step =
+        fia_row_pitch_(plan->codec_k, &p->key, p->dim) + fia_row_pitch_(plan->codec_v, &p->value, p->value_dim);
     return fia_group_(p) >= 4 && step <= 512 ? FIA_STREAM_KEYS : FIA_STREAM_KEYS / 2;
 }
 
-/* Most query rows per KV head of the stream family. It reads keys again for every FIA_STREAM_ROWS of them, which pays
- * for some while, unless no kernel reads their type. Pieces do not count: results must not depend on how keys lie. */
-static int fia_plan_stream_rows_(const fia_plan *plan) {
+/* Stream kernels, and most query rows per KV head of their family. It reads keys again for every FIA_STREAM_ROWS of
+ * them, which pays for some while, unless no kernel reads their type. Pieces do not count: results must not depend on
+ * how keys lie. */
+static void fia_plan_streams_(const fia_context *context, fia_plan *plan) {
     const fia_problem *p = &plan->problem;
-    const int read = plan->stream_k->dtype == p->key.dtype &&
-                     plan->stream_v->dtype == (p->value_in_key ? p->key.dtype : p->value.dtype) &&
-                     (!p->rope_dim || plan->stream_k_rope->dtype == p->key_rope.dtype);
-    return read ? (int)fia_max_(plan->tile->stream_rows, FIA_STREAM_ROWS) : FIA_STREAM_ROWS;
+    const fia_view *const view[3] = {&p->key, &p->key_rope, &p->value};
+    const fia_stream **const stream[3] = {&plan->stream_k, &plan->stream_k_rope, &plan->stream_v};
+    int i, read = 1;
+    for (i = 0; i < 3; ++i) {
+        *stream[i] = fia_find_stream_(context, view[i]->dtype);
+        if (i != FIA_OF_ROPE || p->rope_dim) read &= (*stream[i])->dtype == view[i]->dtype;
+        if (view[i]->piece_elements) *stream[i] = &fia_stream_f32_;
+    }
+    plan->stream_rows = read ? (int)fia_max_(plan->tile->stream_rows, FIA_STREAM_ROWS) : FIA_STREAM_ROWS;
 }
 
 static fia_status fia_plan_kernels_(const fia_context *context, fia_plan *plan, fia_report *report) {
@@ -5859,13 +5544,7 @@ static fia_status fia_plan_kernels_(const fia_context *context, fia_plan *plan, 
     int64_t most;
     plan->tile = fia_find_tile_(context, p);
     if (!plan->tile) return fia_lacks_(report, "problem", "right", "no tile kernel of this context serves it");
-    plan->stream_k = fia_find_stream_(context, p->key.dtype);
-    plan->stream_k_rope = fia_find_stream_(context, p->key_rope.dtype);
-    plan->stream_v = fia_find_stream_(context, p->value_in_key ? p->key.dtype : p->value.dtype);
-    plan->stream_rows = fia_plan_stream_rows_(plan);
-    if (p->key.piece_elements) plan->stream_k = &fia_stream_f32_;
-    if (p->key_rope.piece_elements) plan->stream_k_rope = &fia_stream_f32_;
-    if (p->value_in_key ? p->key.piece_elements : p->value.piece_elements) plan->stream_v = &fia_stream_f32_;
+    fia_plan_streams_(context, plan);
     plan->piece_keys = fia_piece_keys_(plan);
     plan->chunk_base = fia_ceil_div_(fia_max_(plan->tile->chunk_base, 1), FIA_CHUNK) * FIA_CHUNK;
     if (p->pin_chunk % plan->chunk_base)
@@ -5882,7 +5561,6 @@ static fia_status fia_plan_kernels_(const fia_context *context, fia_plan *plan, 
 
 FIA_API fia_status fia_plan_make(const fia_context *context, const fia_problem *problem, int max_workers,
                                  fia_plan *plan, fia_report *report) {
-    const fia_range_ workers[] = {{"max_workers", max_workers, 1, 4096}};
     fia_plan made;
     fia_layout_ layout;
     fia_status status;
@@ -5897,8 +5575,7 @@ FIA_API fia_status fia_plan_make(const fia_context *context, const fia_problem *
     made.context = context;
     fia_clear_unused_(&made.problem);
     if ((status = fia_check_context_(context, report)) != FIA_OK ||
-        (status = FIA_CHECK_RANGES_(report, workers)) != FIA_OK ||
-        (status = fia_check_sizes_(&made.problem, report)) != FIA_OK ||
+        (status = fia_check_sizes_(&made.problem, max_workers, report)) != FIA_OK ||
         (status = fia_check_key_form_(context, &made, report)) != FIA_OK ||
         (status = fia_check_views_(context, &made, report)) != FIA_OK ||
         (status = fia_check_modifiers_(&made.problem, report)) != FIA_OK)
@@ -5930,10 +5607,9 @@ FIA_API void fia_plan_release(fia_plan *plan) {
 static fia_status fia_check_job_(const fia_job *job, fia_report *report) {
     if (!job) return fia_refuse_text_(report, "job", "NULL", "must point to a job");
     if (!job->plan) return fia_refuse_text_(report, "plan", "NULL", "a job needs a plan");
-    if (job->plan->version == FIA_VERSION && job->plan->on_backend)
-        return fia_refuse_text_(report, "plan", "on the backend", "such a plan runs as a whole");
     if (job->plan->version != FIA_VERSION)
         return fia_refuse_(report, "plan", job->plan->version, "it was not made by this version (#)", FIA_VERSION, 0);
+    if (job->plan->on_backend) return fia_refuse_text_(report, "plan", "on the backend", "such a plan runs as a whole");
     if (!job->io) return fia_refuse_text_(report, "io", "NULL", "a job needs an io");
     if (!job->workspace) return fia_refuse_text_(report, "workspace", "NULL", "a job needs a workspace");
     if (job->workspace_bytes < job->plan->workspace_bytes)
@@ -5943,8 +5619,7 @@ static fia_status fia_check_job_(const fia_job *job, fia_report *report) {
 }
 
 static void fia_phase_begin_(const fia_bound_job_ *b) {
-    memset(b->header, 0, sizeof(*b->header));
-    b->header->verdict.status = FIA_OK;
+    memset(b->header, 0, sizeof(*b->header)); /* the verdict: FIA_OK */
     fia_phase_check_(b);
     b->header->layout = b->layout;
     b->header->done = FIA_DONE_;
@@ -6102,9 +5777,7 @@ static void fia_explain_cpu_(fia_text_ *t) {
                          : "unknown";
     fia_text_str_(t, "target: ");
     fia_text_str_(t, FIA_TARGET_TEXT_(FIA_TARGET));
-    fia_text_str_(t, "\nlanes: ");
-    fia_text_int_(t, FIA_LANES);
-    fia_text_str_(t, "\ncpu: ");
+    fia_text_fill_(t, "\nlanes: #\ncpu: ", FIA_LANES, 0);
     fia_text_str_(t, best);
     if (cpu.avx512_bf16) fia_text_str_(t, " avx512_bf16");
     if (cpu.avx512_vnni) fia_text_str_(t, " avx512_vnni");
@@ -6115,61 +5788,47 @@ static void fia_explain_cpu_(fia_text_ *t) {
                   fia_contracts_() ? "\ncontraction: on (compile with -ffp-contract=off)\n" : "\ncontraction: off\n");
 }
 
-static void fia_explain_pair_(fia_text_ *t, const char *key, const char *a, const char *text, const char *b,
-                              const char *end) {
+static void fia_explain_name_(fia_text_ *t, const char *key, const char *name, const char *end) {
     fia_text_str_(t, key);
-    fia_text_str_(t, a);
-    fia_text_str_(t, text);
-    fia_text_str_(t, b);
-    fia_text_str_(t, end);
-}
-
-static void fia_explain_number_(fia_text_ *t, const char *key, int64_t value, const char *end) {
-    fia_text_str_(t, key);
-    fia_text_int_(t, value);
+    fia_text_str_(t, name);
     fia_text_str_(t, end);
 }
 
 /* Families, cuts and folds of a run whose phase 0 is done. */
 static void fia_explain_run_(fia_text_ *t, const fia_job *job) {
     fia_bound_job_ b;
-    int64_t i, by_rows = 0, by_chunks = 0, chunk = 0;
+    int64_t i, by_rows = 0, chunk = 0;
     fia_bind_(job, &b);
     if (fia_verdict_(&b, NULL) != FIA_OK) return;
     for (i = 0; i < b.header->n_sequences; ++i) chunk = fia_max_(chunk, b.sequences[i].chunk);
-    for (i = 0; i < b.header->n_cuts; ++i) {
-        if (b.cuts[i].ordinal < 0) ++by_rows;
-        else ++by_chunks;
-    }
-    fia_explain_number_(t, "families: stream ", b.header->n_stream, "");
-    fia_explain_number_(t, ", tile ", b.header->n_tile, "\n");
-    fia_explain_number_(t, "longest chunk: ", chunk, "\n");
-    fia_explain_number_(t, "cuts: none ", by_rows + by_chunks == 0, "");
-    fia_explain_number_(t, ", rows ", by_rows, "");
-    fia_explain_number_(t, b.header->by_chunks ? ", all blocks by chunks " : ", chunks ", by_chunks, "\n");
-    fia_explain_number_(t, "merge: in phase 1 ", b.header->n_units > 0, "");
-    fia_explain_number_(t, ", in phase 2 ", b.header->n_cut_blocks, "\n");
-    fia_explain_number_(t, "items: ", b.header->n_units + b.header->n_cuts + b.header->n_fills, "\n");
+    for (i = 0; i < b.header->n_cuts; ++i) by_rows += b.cuts[i].ordinal < 0;
+    fia_text_fill_(t, "families: stream #, tile #\n", b.header->n_stream, b.header->n_tile);
+    fia_text_fill_(t, "longest chunk: #\n", chunk, 0);
+    fia_text_fill_(t, "cuts: none #, rows #", b.header->n_cuts == 0, by_rows);
+    fia_text_fill_(t, b.header->cut_width > 1 ? ", all blocks by chunks #\n" : ", chunks #\n",
+                   b.header->n_cuts - by_rows, 0);
+    fia_text_fill_(t, "merge: in phase 1 #, in phase 2 #\n", b.header->n_units > 0, b.header->n_cut_blocks);
+    fia_text_fill_(t, "items: #\n", b.header->n_units + b.header->n_cuts + b.header->n_fills, 0);
 }
 
 FIA_API size_t fia_explain(const fia_plan *plan, const fia_job *job, char *text, size_t bytes) {
-    fia_text_ t = fia_text_on_(text, text ? bytes : 0);
+    fia_text_ t = {text, text ? bytes : 0, 0};
     if (t.room) text[0] = 0;
     fia_explain_cpu_(&t);
     if (!plan) return t.used;
     if (plan->on_backend && plan->context && plan->context->backend)
-        fia_explain_pair_(&t, "backend: ", plan->context->backend->name, "\n", "", "");
+        fia_explain_name_(&t, "backend: ", plan->context->backend->name, "\n");
     if (!plan->keys) return t.used; /* a plan of the backend alone */
-    fia_explain_pair_(&t, "stream kernel: keys ", plan->stream_k->name, ", values ", plan->stream_v->name, "\n");
-    fia_explain_pair_(&t, "tile kernel: ", plan->tile->name, "\n", "", "");
-    fia_explain_pair_(&t, "codecs: query ", plan->codec_q->name, ", keys ", plan->codec_k->name, ", ");
-    fia_explain_pair_(&t, "values ", plan->codec_v->name, ", out ", plan->codec_out->name, "\n");
-    fia_explain_pair_(&t, "key form: ", plan->keys->name, plan->problem.key.piece_elements ? " in pieces" : "", "",
-                      "\n");
-    fia_explain_number_(&t, "stream up to rows per KV head: ", plan->stream_rows, "\n");
-    fia_explain_number_(&t, "chunk base: ", plan->chunk_base, "\n");
-    fia_explain_number_(&t, "workers: ", plan->max_workers, "\n");
-    fia_explain_number_(&t, "workspace: ", (int64_t)plan->workspace_bytes, "\n");
+    fia_explain_name_(&t, "stream kernel: keys ", plan->stream_k->name, "");
+    fia_explain_name_(&t, ", values ", plan->stream_v->name, "\n");
+    fia_explain_name_(&t, "tile kernel: ", plan->tile->name, "\n");
+    fia_explain_name_(&t, "codecs: query ", plan->codec_q->name, "");
+    fia_explain_name_(&t, ", keys ", plan->codec_k->name, "");
+    fia_explain_name_(&t, ", values ", plan->codec_v->name, "");
+    fia_explain_name_(&t, ", out ", plan->codec_out->name, "\n");
+    fia_explain_name_(&t, "key form: ", plan->keys->name, plan->problem.key.piece_elements ? " in pieces\n" : "\n");
+    fia_text_fill_(&t, "stream up to rows per KV head: #\nchunk base: #\n", plan->stream_rows, plan->chunk_base);
+    fia_text_fill_(&t, "workers: #\nworkspace: #\n", plan->max_workers, (int64_t)plan->workspace_bytes);
     if (job && fia_check_job_(job, NULL) == FIA_OK) fia_explain_run_(&t, job);
     return t.used;
 }
@@ -6195,7 +5854,6 @@ FIA_API fia_tensor fia_tensor_make(void *data, fia_dtype dtype, int ndim, const 
 /* Of O, or of LSE. */
 static fia_strides_ fia_merge_strides_(const fia_merge_shape *s, int lse) {
     const fia_strides_ strides = {lse ? "lse_" : "",
-                                  {"sequence_bytes", "head_bytes", "row_bytes"},
                                   {lse ? s->lse_sequence_bytes : s->sequence_bytes,
                                    lse ? s->lse_head_bytes : s->head_bytes, lse ? s->lse_row_bytes : s->row_bytes},
                                   {s->sequences, s->heads, s->rows},
@@ -6205,19 +5863,15 @@ static fia_strides_ fia_merge_strides_(const fia_merge_shape *s, int lse) {
 
 /* written: out and lse are, so their rows must lie apart. */
 static fia_status fia_check_merge_(const fia_merge_shape *s, int written, fia_report *report) {
-    if (!s) return fia_refuse_text_(report, "shape", "NULL", "must point to a shape");
-    else {
-        const fia_range_ table[] = {{"sequences", s->sequences, 0, FIA_SPAN_LIMIT_},
-                                    {"heads", s->heads, 0, FIA_SPAN_LIMIT_},
-                                    {"rows", s->rows, 0, FIA_SPAN_LIMIT_},
-                                    {"dim", s->dim, 1, FIA_MAX_DIM_},
-                                    {"reserved", s->reserved, 0, 0}};
-        const fia_strides_ o = fia_merge_strides_(s, 0), lse = fia_merge_strides_(s, 1);
-        if (FIA_CHECK_RANGES_(report, table) || fia_check_strides_(report, &o) || fia_check_strides_(report, &lse))
-            return FIA_ERR_ARGUMENT;
-        if (written && (fia_check_apart_(report, &o, (int64_t)s->dim * 4) || fia_check_apart_(report, &lse, 4)))
-            return FIA_ERR_ARGUMENT;
-    }
+    const fia_range_ table[] = {{"sequences", s->sequences, 0, FIA_SPAN_LIMIT_},
+                                {"heads", s->heads, 0, FIA_SPAN_LIMIT_},
+                                {"rows", s->rows, 0, FIA_SPAN_LIMIT_},
+                                {"dim", s->dim, 1, FIA_MAX_DIM_},
+                                {"reserved", s->reserved, 0, 0}};
+    const fia_strides_ o = fia_merge_strides_(s, 0), lse = fia_merge_strides_(s, 1);
+    if (FIA_CHECK_RANGES_(report, table) || fia_check_strides_(report, &o) || fia_check_strides_(report, &lse) ||
+        (written && (fia_check_apart_(report, &o, 7, (int64_t)s->dim * 4) || fia_check_apart_(report, &lse, 7, 4))))
+        return FIA_ERR_ARGUMENT;
     return FIA_OK;
 }
 
@@ -6247,29 +5901,22 @@ static void fia_merge_row_(float *o, float *lse, const float *part_o, float part
 /* What is written shares no byte with anything else, as far as rows leave none out; addresses differ in any case. */
 static fia_status fia_check_merge_places_(const fia_merge_shape *s, const float *out, const float *lse,
                                           const float *part_out, const float *part_lse, fia_report *report) {
-    const fia_strides_ rows = fia_merge_strides_(s, 0), lses = fia_merge_strides_(s, 1);
-    const int64_t bytes = (int64_t)s->dim * 4;
-    const fia_area_ o = fia_area_of_(out, rows.stride, rows.count, 3, bytes),
-                    part_o = fia_area_of_(part_out, rows.stride, rows.count, 3, bytes),
-                    l = fia_area_of_(lse, lses.stride, lses.count, 3, 4),
-                    part_l = fia_area_of_(part_lse, lses.stride, lses.count, 3, 4);
-    if (fia_check_place_(report, "out", out, 4) || fia_check_place_(report, "lse", lse, 4) ||
-        fia_check_place_(report, "part_out", part_out, 4) || fia_check_place_(report, "part_lse", part_lse, 4))
-        return FIA_ERR_ARGUMENT;
-    {
-        const struct {
-            const char *name, *value;
-            const float *a, *b;
-            fia_area_ x, y;
-        } pair[] = {{"out", "laid over part_out", out, part_out, o, part_o},
-                    {"out", "laid over part_lse", out, part_lse, o, part_l},
-                    {"lse", "laid over part_lse", lse, part_lse, l, part_l},
-                    {"lse", "laid over part_out", lse, part_out, l, part_o},
-                    {"lse", "laid over out", lse, out, l, o}};
-        int i;
-        for (i = 0; i < (int)(sizeof(pair) / sizeof(pair[0])); ++i)
-            if (pair[i].a == pair[i].b || fia_areas_meet_(pair[i].x, pair[i].y))
-                return fia_refuse_text_(report, pair[i].name, pair[i].value, "what is written shares no byte with it");
+    static const char *const name[4] = {"out", "lse", "part_out", "part_lse"};
+    static const int pair[5][2] = {{0, 2}, {0, 3}, {1, 3}, {1, 2}, {1, 0}};
+    const float *const data[4] = {out, lse, part_out, part_lse};
+    fia_area_ area[4];
+    char value[24];
+    int i;
+    for (i = 0; i < 4; ++i) {
+        const fia_strides_ rows = fia_merge_strides_(s, i & 1);
+        if (fia_check_place_(report, name[i], data[i], 4)) return FIA_ERR_ARGUMENT;
+        area[i] = fia_area_of_(data[i], rows.stride, rows.count, 3, i & 1 ? 4 : (int64_t)s->dim * 4);
+    }
+    for (i = 0; i < 5; ++i) {
+        const int a = pair[i][0], b = pair[i][1];
+        if (data[a] != data[b] && !fia_areas_meet_(area[a], area[b])) continue;
+        fia_text_join_(value, sizeof(value), "laid over ", name[b]);
+        return fia_refuse_text_(report, name[a], value, "what is written shares no byte with it");
     }
     return FIA_OK;
 }
@@ -6287,6 +5934,7 @@ FIA_API void fia_finish_init(fia_finish *finish) {
 FIA_API fia_status fia_merge(const fia_merge_shape *shape, float *out, float *lse, const float *part_out,
                              const float *part_lse, fia_report *report) {
     int64_t b, h, r;
+    if (!shape) return fia_refuse_text_(report, "shape", "NULL", "must point to a shape");
     if (fia_check_merge_(shape, 1, report)) return FIA_ERR_ARGUMENT;
     if (shape->sequences == 0 || shape->heads == 0 || shape->rows == 0) return fia_ok_(report);
     if (fia_check_merge_places_(shape, out, lse, part_out, part_lse, report)) return FIA_ERR_ARGUMENT;
@@ -6305,9 +5953,7 @@ FIA_API fia_status fia_merge(const fia_merge_shape *shape, float *out, float *ls
 /* One merged row -> result: weight of the sink, then multiplier, offset and cast. */
 static void fia_merge_finish_row_(const fia_codec *codec, const fia_finish *f, const float *o, float lse, int64_t head,
                                   int n, char *dst, const fia_view *view) {
-    const float sink =
-        f->sinks ? fia_value_(f->sinks_dtype, (const char *)f->sinks + head * fia_float_bytes_(f->sinks_dtype))
-                 : -FIA_INF_;
+    const float sink = fia_head_value_(f->sinks_dtype, f->sinks, head, -FIA_INF_);
     const int empty = lse == -FIA_INF_ || lse == FIA_INF_;
     float x[64], mul[64], add[64], weight = 1.0f;
     int i, m;
@@ -6335,14 +5981,14 @@ static void fia_merge_finish_row_(const fia_codec *codec, const fia_finish *f, c
 /* Everything about a finish but its addresses. view: finish->out, completed by its codec. */
 static fia_status fia_check_finish_(const fia_context *context, const fia_merge_shape *s, const fia_finish *f,
                                     fia_view *view, const fia_codec **codec, fia_report *report) {
-    const fia_view_check_ out = {"out", view, s->dim, s->sequences, s->heads, s->rows, 1, 0};
+    const fia_view_check_ out = {"out", view, codec, s->dim, s->sequences, s->heads, s->rows, 1, 0};
     const fia_strides_ strides = fia_out_strides_(view, s->sequences, s->heads, s->rows);
     const fia_scale_check_ scale = {"scale", &f->scale, 0, s->heads, 0, s->dim, 1 << FIA_PLACE_ROWS};
     const fia_scale_check_ offset = {"offset", &f->offset, 0, s->heads, 0, s->dim, 1 << FIA_PLACE_ROWS};
     fia_status status = fia_check_context_(context, report);
-    if (status == FIA_OK) status = fia_check_view_(context, &out, codec, report);
+    if (status == FIA_OK) status = fia_check_view_(context, &out, report);
     if (status != FIA_OK) return status;
-    if (fia_check_apart_(report, &strides, fia_row_bytes_(*codec, view, s->dim)) ||
+    if (fia_check_apart_(report, &strides, 7, fia_row_bytes_(*codec, view, s->dim)) ||
         fia_check_scale_view_(&scale, report) || fia_check_scale_view_(&offset, report) ||
         fia_check_float_("sinks_dtype", f->sinks_dtype, report))
         return FIA_ERR_ARGUMENT;
@@ -6367,13 +6013,11 @@ static fia_status fia_check_finish_places_(const fia_merge_shape *s, const fia_f
         fia_area_of_(f->result, results.stride, results.count, 3, fia_row_bytes_(codec, view, s->dim));
     if (fia_check_place_(report, "out", out, 4) || fia_check_place_(report, "lse", lse, 4) ||
         fia_check_place_(report, "result", f->result, codec->alignment) ||
-        fia_check_address_(report, "sinks", f->sinks, 1, 0, fia_float_bytes_(f->sinks_dtype)))
-        return FIA_ERR_ARGUMENT;
-    if (f->scale.dtype != FIA_NONE &&
-        fia_check_place_(report, "scale_data", f->scale_data, fia_float_bytes_(f->scale.dtype)))
-        return FIA_ERR_ARGUMENT;
-    if (f->offset.dtype != FIA_NONE &&
-        fia_check_place_(report, "offset_data", f->offset_data, fia_float_bytes_(f->offset.dtype)))
+        fia_check_address_(report, "sinks", f->sinks, 1, 0, fia_float_bytes_(f->sinks_dtype)) ||
+        (f->scale.dtype != FIA_NONE &&
+         fia_check_place_(report, "scale_data", f->scale_data, fia_float_bytes_(f->scale.dtype))) ||
+        (f->offset.dtype != FIA_NONE &&
+         fia_check_place_(report, "offset_data", f->offset_data, fia_float_bytes_(f->offset.dtype))))
         return FIA_ERR_ARGUMENT;
     if (f->result == (const void *)out || f->result == (const void *)lse ||
         fia_areas_meet_(result, fia_area_of_(out, rows.stride, rows.count, 3, (int64_t)s->dim * 4)) ||
@@ -6385,12 +6029,11 @@ static fia_status fia_check_finish_places_(const fia_merge_shape *s, const fia_f
 FIA_API fia_status fia_merge_finish(const fia_context *context, const fia_merge_shape *shape, const fia_finish *finish,
                                     const float *out, const float *lse, fia_report *report) {
     const fia_codec *codec;
-    fia_report local;
     fia_view view;
     int64_t b, h, r;
     fia_status status;
-    if (!report) report = &local;
     if (!finish) return fia_refuse_text_(report, "finish", "NULL", "must point to a finish");
+    if (!shape) return fia_refuse_text_(report, "shape", "NULL", "must point to a shape");
     if (fia_check_merge_(shape, 0, report)) return FIA_ERR_ARGUMENT;
     view = finish->out;
     status = fia_check_finish_(fia_context_or_default_(context), shape, finish, &view, &codec, report);
@@ -6399,15 +6042,13 @@ FIA_API fia_status fia_merge_finish(const fia_context *context, const fia_merge_
     if (fia_check_finish_places_(shape, finish, codec, &view, out, lse, report)) return FIA_ERR_ARGUMENT;
     for (b = 0; b < shape->sequences; ++b)
         for (h = 0; h < shape->heads; ++h)
-            for (r = 0; r < shape->rows; ++r)
-                fia_merge_finish_row_(
-                    codec, finish,
-                    (const float *)(const void *)((const char *)out + b * shape->sequence_bytes +
-                                                  h * shape->head_bytes + r * shape->row_bytes),
-                    *(const float *)(const void *)((const char *)lse + b * shape->lse_sequence_bytes +
-                                                   h * shape->lse_head_bytes + r * shape->lse_row_bytes),
-                    h, shape->dim,
-                    (char *)finish->result + b * view.sequence_bytes + h * view.head_bytes + r * view.row_bytes, &view);
+            for (r = 0; r < shape->rows; ++r) {
+                const int64_t at = b * shape->sequence_bytes + h * shape->head_bytes + r * shape->row_bytes;
+                const int64_t l = b * shape->lse_sequence_bytes + h * shape->lse_head_bytes + r * shape->lse_row_bytes;
+                char *dst = (char *)finish->result + b * view.sequence_bytes + h * view.head_bytes + r * view.row_bytes;
+                fia_merge_finish_row_(codec, finish, (const float *)(const void *)((const char *)out + at),
+                                      *(const float *)(const void *)((const char *)lse + l), h, shape->dim, dst, &view);
+            }
     return fia_ok_(report);
 }
 
@@ -6423,11 +6064,11 @@ typedef fia_fused_infer_attention_score_v2_args fia_v2_args_;
 
 typedef struct fia_v2_field_ {
     char name[32];
-    size_t at; /* byte offset in the arguments */
+    size_t at, bytes; /* in the arguments */
 } fia_v2_field_;
 
 /* clang-format off */
-#define FIA_V2_FIELD_(name) {#name, offsetof(fia_v2_args_, name)}
+#define FIA_V2_FIELD_(name) {#name, offsetof(fia_v2_args_, name), sizeof(((fia_v2_args_ *)NULL)->name)}
 
 /* Every tensor argument, outputs last. */
 enum {
@@ -6437,15 +6078,23 @@ enum {
     FIA_V2_OUT_, FIA_V2_LSE_, FIA_V2_TENSORS_
 };
 
-static const fia_v2_field_ fia_v2_tensors_[FIA_V2_TENSORS_] = {
+/* The tensors, then the attributes whose change makes another call. */
+static const fia_v2_field_ fia_v2_fields_[] = {
     FIA_V2_FIELD_(query), FIA_V2_FIELD_(key), FIA_V2_FIELD_(value), FIA_V2_FIELD_(query_rope), FIA_V2_FIELD_(key_rope),
     FIA_V2_FIELD_(pse_shift), FIA_V2_FIELD_(atten_mask),
-    {"actual_seq_qlen", offsetof(fia_v2_args_, actual_seq_qlen_tensor)},
-    {"actual_seq_kvlen", offsetof(fia_v2_args_, actual_seq_kvlen_tensor)}, FIA_V2_FIELD_(block_table),
+    {"actual_seq_qlen", offsetof(fia_v2_args_, actual_seq_qlen_tensor), sizeof(fia_tensor)},
+    {"actual_seq_kvlen", offsetof(fia_v2_args_, actual_seq_kvlen_tensor), sizeof(fia_tensor)},
+    FIA_V2_FIELD_(block_table),
     FIA_V2_FIELD_(dequant_scale_query), FIA_V2_FIELD_(dequant_scale_key), FIA_V2_FIELD_(dequant_offset_key),
     FIA_V2_FIELD_(dequant_scale_value), FIA_V2_FIELD_(dequant_offset_value), FIA_V2_FIELD_(dequant_scale_key_rope),
     FIA_V2_FIELD_(quant_scale_out), FIA_V2_FIELD_(quant_offset_out), FIA_V2_FIELD_(quant_scale_p),
-    FIA_V2_FIELD_(learnable_sink), FIA_V2_FIELD_(attention_out), FIA_V2_FIELD_(softmax_lse)
+    FIA_V2_FIELD_(learnable_sink), FIA_V2_FIELD_(attention_out), FIA_V2_FIELD_(softmax_lse),
+
+    FIA_V2_FIELD_(softmax_scale), FIA_V2_FIELD_(num_query_heads), FIA_V2_FIELD_(num_key_value_heads),
+    FIA_V2_FIELD_(pre_tokens), FIA_V2_FIELD_(next_tokens), FIA_V2_FIELD_(sparse_mode), FIA_V2_FIELD_(block_size),
+    FIA_V2_FIELD_(query_quant_mode), FIA_V2_FIELD_(key_quant_mode), FIA_V2_FIELD_(value_quant_mode),
+    FIA_V2_FIELD_(inner_precise), FIA_V2_FIELD_(return_softmax_lse), FIA_V2_FIELD_(out_dtype),
+    FIA_V2_FIELD_(input_layout)
 };
 
 /* Reserved element types: none may be set. */
@@ -6455,11 +6104,12 @@ static const fia_v2_field_ fia_v2_reserved_[] = {
     FIA_V2_FIELD_(dequant_scale_query_dtype), FIA_V2_FIELD_(dequant_scale_key_dtype),
     FIA_V2_FIELD_(dequant_scale_value_dtype), FIA_V2_FIELD_(dequant_scale_key_rope_dtype)
 };
-/* clang-format on */
-enum { FIA_V2_RESERVED_ = (int)(sizeof(fia_v2_reserved_) / sizeof(fia_v2_reserved_[0])) };
+enum {
+    FIA_V2_ARGUMENTS_ = (int)(sizeof(fia_v2_fields_) / sizeof(fia_v2_fields_[0])),
+    FIA_V2_RESERVED_ = (int)(sizeof(fia_v2_reserved_) / sizeof(fia_v2_reserved_[0]))
+};
 
 /* Names of the engine and what the operator calls it. */
-/* clang-format off */
 static const char fia_v2_names_[][2][28] = {
     {"n_sequences", "query's sequence count"}, {"max_q_len", "query's row count"}, {"total_q", "query's row count"},
     {"dim", "query's row length"}, {"max_kv_len", "key's row count"}, {"total_kv", "key's row count"},
@@ -6469,43 +6119,27 @@ static const char fia_v2_names_[][2][28] = {
     {"out", "attention_out"}, {"lse", "softmax_lse"}, {"lse_sequence_bytes", "softmax_lse"},
     {"lse_head_bytes", "softmax_lse"}, {"lse_row_bytes", "softmax_lse"}, {"q_lens", "actual_seq_qlen"},
     {"kv_lens", "actual_seq_kvlen"}, {"page_size", "block_size"}, {"table_columns", "block_table's row length"},
-    {"table_bytes", "block_table"}, {"scale", "softmax_scale"}, {"causal", "sparse_mode"}, {"window_left", "pre_tokens"},
-    {"window_right", "next_tokens"}, {"bias", "pse_shift"}, {"drop_mask", "atten_mask"}, {"sinks", "learnable_sink"},
-    {"query_scale", "dequant_scale_query"}, {"key_scale", "dequant_scale_key"}, {"key_offset", "dequant_offset_key"},
-    {"value_scale", "dequant_scale_value"}, {"value_offset", "dequant_offset_value"},
-    {"out_scale", "quant_scale_out"}, {"out_offset", "quant_offset_out"},
+    {"table_bytes", "block_table"}, {"bias", "pse_shift"}, {"drop_mask", "atten_mask"}, {"sinks", "learnable_sink"},
+    {"key_scale", "dequant_scale_key"}, {"key_offset", "dequant_offset_key"}, {"value_scale", "dequant_scale_value"},
+    {"value_offset", "dequant_offset_value"}, {"out_scale", "quant_scale_out"}, {"out_offset", "quant_offset_out"},
 };
 /* clang-format on */
 
 static int fia_v2_in_name_(char c) { return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '_'; }
 
-/* The operator's name of the engine field that the text begins with; NULL: the name is the same, or there is none. */
-static const char *fia_v2_name_(const char *engine_field) {
-    const int n = (int)(sizeof(fia_v2_names_) / sizeof(fia_v2_names_[0]));
-    int i, k;
-    for (i = 0; i < n; ++i) {
-        const char *name = fia_v2_names_[i][0];
-        for (k = 0; name[k] && name[k] == engine_field[k]; ++k) {}
-        if (!name[k] && !fia_v2_in_name_(engine_field[k])) return fia_v2_names_[i][1];
-    }
-    return NULL;
-}
-
-static void fia_v2_join_(char *text, size_t room, const char *a, const char *b) {
-    fia_text_ t = fia_text_on_(text, room);
-    fia_text_str_(&t, a);
-    fia_text_str_(&t, b);
-}
-
 /* Gives a sentence of the engine the operator's name of the field that it begins with. */
 static void fia_v2_rename_(fia_report *report) {
-    const char *name = report ? fia_v2_name_(report->text) : NULL;
+    const int n = (int)(sizeof(fia_v2_names_) / sizeof(fia_v2_names_[0]));
     fia_report old;
-    const char *rest = old.text;
-    if (!name) return;
+    int i, k;
+    if (!report) return;
     old = *report;
-    while (fia_v2_in_name_(*rest)) ++rest;
-    fia_v2_join_(report->text, sizeof(report->text), name, rest);
+    for (i = 0; i < n; ++i) {
+        const char *name = fia_v2_names_[i][0];
+        for (k = 0; name[k] && name[k] == old.text[k]; ++k) {}
+        if (name[k] || fia_v2_in_name_(old.text[k])) continue;
+        fia_text_join_(report->text, sizeof(report->text), fia_v2_names_[i][1], old.text + k);
+    }
 }
 
 /* ---- layouts ---- */
@@ -6548,17 +6182,15 @@ typedef struct fia_v2_call_ {
     const fia_tensor *t[FIA_V2_TENSORS_]; /* key and value: of lists, the one that is looked at */
     fia_problem *problem;
     fia_report *report;
-    fia_status status; /* of the first refusal */
+    fia_status status; /* of the first refusal; before it FIA_ERR_NOT_IN_BUILD once something valid is not there yet */
     const fia_v2_form_ *in, *out;
     int64_t B, S1, S2; /* sequences; rows and keys that a sequence has room for (packed: of the whole tensor) */
     int64_t Nq, Nkv, D, Dv, Dr;
-    int64_t n_pages;     /* -1 until the first pool is seen */
     int64_t listed_rows; /* bits of tensors: one of their list had two rows or more */
     int paged, listed;
-    int empty;     /* query has no element: nothing is computed */
-    int keeps_all; /* one query row, no rope, not packed: sparse_mode and tokens are without effect */
-    const char *lacks, *lacks_value, *lacks_why; /* something valid that the engine cannot do yet */
-    fia_tensor made_out, made_lse;               /* outputs of this call, data NULL */
+    int empty;                     /* query has no element: nothing is computed */
+    int keeps_all;                 /* one query row, no rope, not packed: sparse_mode and tokens are without effect */
+    fia_tensor made_out, made_lse; /* outputs of this call, data NULL */
 } fia_v2_call_;
 
 static int fia_v2_given_(const fia_tensor *t) { return t->data != NULL || t->ndim != 0; }
@@ -6572,7 +6204,7 @@ static void fia_v2_begin_(fia_v2_call_ *c, const fia_v2_args_ *args, fia_problem
     c->problem = problem;
     c->report = report;
     for (i = 0; i < FIA_V2_TENSORS_; ++i) {
-        c->t[i] = (const fia_tensor *)(const void *)((const char *)(const void *)args + fia_v2_tensors_[i].at);
+        c->t[i] = (const fia_tensor *)(const void *)((const char *)(const void *)args + fia_v2_fields_[i].at);
     }
 }
 
@@ -6597,7 +6229,7 @@ static ptrdiff_t fia_v2_step_(const fia_tensor *t, int axis) {
 /* ---- checks: 1, or 0 after a refusal; joined by && they stop at the first ---- */
 
 static int fia_v2_bad_(fia_v2_call_ *c, int i, const char *value, const char *allowed) {
-    c->status = fia_refuse_text_(c->report, fia_v2_tensors_[i].name, value, allowed);
+    c->status = fia_refuse_text_(c->report, fia_v2_fields_[i].name, value, allowed);
     return 0;
 }
 
@@ -6610,14 +6242,14 @@ static int fia_v2_bad_int_(fia_v2_call_ *c, const char *name, int64_t value, con
 static int fia_v2_bad_shape_(fia_v2_call_ *c, int i, int axis, const char *allowed, int64_t a) {
     char name[48], field[] = ".shape[0]";
     field[7] = (char)('0' + axis);
-    fia_v2_join_(name, sizeof(name), fia_v2_tensors_[i].name, field);
+    fia_text_join_(name, sizeof(name), fia_v2_fields_[i].name, field);
     return fia_v2_bad_int_(c, name, c->t[i]->shape[axis], allowed, a, 0);
 }
 
 static int fia_v2_bad_stride_(fia_v2_call_ *c, int i, int axis, const char *allowed) {
     char name[48], field[] = ".stride[0]";
     field[8] = (char)('0' + axis);
-    fia_v2_join_(name, sizeof(name), fia_v2_tensors_[i].name, field);
+    fia_text_join_(name, sizeof(name), fia_v2_fields_[i].name, field);
     return fia_v2_bad_int_(c, name, c->t[i]->stride[axis], allowed, 0, 0);
 }
 
@@ -6636,7 +6268,7 @@ static int fia_v2_need_none_(fia_v2_call_ *c, int i, const char *why) {
 
 static int fia_v2_count_(fia_v2_call_ *c, int i, int64_t want, const char *why) {
     const int64_t n = fia_v2_numel_(c->t[i]);
-    return n == want || fia_v2_bad_int_(c, fia_v2_tensors_[i].name, n, why, want, 0);
+    return n == want || fia_v2_bad_int_(c, fia_v2_fields_[i].name, n, why, want, 0);
 }
 
 static int fia_v2_axis_(fia_v2_call_ *c, int i, int axis, int64_t want, const char *why) {
@@ -6655,7 +6287,7 @@ static int fia_v2_heads_(fia_v2_call_ *c, int i, int axis, int64_t heads) {
 static int fia_v2_rank_(fia_v2_call_ *c, int i, int first, int last, const char *why) {
     char name[48];
     if (c->t[i]->ndim >= first && c->t[i]->ndim <= last) return 1;
-    fia_v2_join_(name, sizeof(name), fia_v2_tensors_[i].name, ".ndim");
+    fia_text_join_(name, sizeof(name), fia_v2_fields_[i].name, ".ndim");
     return fia_v2_bad_int_(c, name, c->t[i]->ndim, why, first, last);
 }
 
@@ -6692,24 +6324,21 @@ static int fia_v2_bad_dtype_(fia_v2_call_ *c, const char *name, fia_dtype dtype,
 }
 
 static int fia_v2_type_(fia_v2_call_ *c, int i, int set, const char *allowed) {
-    return fia_v2_is_(c->t[i]->dtype, set) || fia_v2_bad_dtype_(c, fia_v2_tensors_[i].name, c->t[i]->dtype, allowed);
+    return fia_v2_is_(c->t[i]->dtype, set) || fia_v2_bad_dtype_(c, fia_v2_fields_[i].name, c->t[i]->dtype, allowed);
 }
 
 /* Names the largest extent or stride of a tensor that is too large. */
 static int fia_v2_bad_span_(fia_v2_call_ *c, int i, int of_shape) {
     const fia_tensor *t = c->t[i];
+    const int64_t *of = of_shape ? t->shape : t->stride;
     const char *most = "the tensor may span 2^60 bytes";
     uint64_t largest = 0;
     int axis, far = 0;
     for (axis = 0; axis < t->ndim; ++axis) {
-        const int64_t stride = t->shape[axis] < 2 ? 0 : t->stride[axis];
-        const uint64_t size = of_shape     ? (uint64_t)t->shape[axis]
-                              : stride < 0 ? 0 - (uint64_t)stride
-                                           : (uint64_t)stride;
-        if (size > largest) {
-            largest = size;
-            far = axis;
-        }
+        const uint64_t size = of[axis] < 0 ? 0 - (uint64_t)of[axis] : (uint64_t)of[axis];
+        if (t->shape[axis] < 2 || size <= largest) continue;
+        largest = size;
+        far = axis;
     }
     return of_shape ? fia_v2_bad_shape_(c, i, far, most, 0) : fia_v2_bad_stride_(c, i, far, most);
 }
@@ -6722,7 +6351,7 @@ static int fia_v2_tensor_(fia_v2_call_ *c, int i) {
     int axis;
     if (!fia_v2_rank_(c, i, 1, 6, "# to # axes are allowed")) return 0;
     if (!bytes)
-        return fia_v2_bad_dtype_(c, fia_v2_tensors_[i].name, t->dtype, "an element type of whole bytes is needed");
+        return fia_v2_bad_dtype_(c, fia_v2_fields_[i].name, t->dtype, "an element type of whole bytes is needed");
     for (axis = 0; axis < t->ndim; ++axis) {
         const int64_t n = t->shape[axis];
         int64_t stride = t->stride[axis];
@@ -6871,7 +6500,7 @@ static int fia_v2_read_ints_(fia_v2_call_ *c, int i, fia_ints *ints, int64_t *co
         if ((uintptr_t)list->data % sizeof(int64_t))
             return fia_v2_bad_(c, i, "misaligned", "a list lies at a multiple of its element's bytes");
         if (!fia_v2_need_none_(c, i, "a list or a tensor is allowed, not both")) return 0;
-        return *count >= 0 || fia_v2_bad_int_(c, fia_v2_tensors_[i].name, *count, "this is its element count", 0, 0);
+        return *count >= 0 || fia_v2_bad_int_(c, fia_v2_fields_[i].name, *count, "this is its element count", 0, 0);
     }
     if (!fia_v2_has_(c, i)) return 1;
     ints->data = t->data;
@@ -6883,28 +6512,23 @@ static int fia_v2_read_ints_(fia_v2_call_ *c, int i, fia_ints *ints, int64_t *co
            fia_v2_rank_(c, i, 1, 1, "# axis is needed");
 }
 
-/* Running sums in a tensor are elements of their own; lengths may all be one. */
-static int fia_v2_check_sums_(fia_v2_call_ *c, int i, int32_t form) {
-    const fia_tensor *t = c->t[i];
-    if (form == FIA_LENGTHS_EACH || !fia_v2_has_(c, i) || t->shape[0] < 2 || t->stride[0]) return 1;
-    return fia_v2_bad_stride_(c, i, 0, "running sums lie apart");
-}
-
 /* How many lengths there are; packed queries learn their B from it. */
 static int fia_v2_lower_counts_(fia_v2_call_ *c) {
     const char *same = "this is its element count, # are needed as in actual_seq_qlen";
     const char *some = "this is its element count, # or more is needed";
     const char *padded = "this is its element count, 1 or at least # are needed, the sequences of query";
     const int packed = c->in->packed;
-    fia_ints ints;
+    const char *apart = "running sums lie apart"; /* lengths may all be one element */
+    fia_ints q, kv;
     int64_t nq, nkv;
-    if (!fia_v2_read_ints_(c, FIA_V2_QLENS_, &ints, &nq)) return 0;
-    if (!fia_v2_read_ints_(c, FIA_V2_KVLENS_, &ints, &nkv)) return 0;
+    if (!fia_v2_read_ints_(c, FIA_V2_QLENS_, &q, &nq)) return 0;
+    if (!fia_v2_read_ints_(c, FIA_V2_KVLENS_, &kv, &nkv)) return 0;
     c->paged = fia_v2_has_(c, FIA_V2_TABLE_);
     c->problem->q_lengths = packed ? FIA_LENGTHS_ENDS : FIA_LENGTHS_EACH;
-    c->problem->kv_lengths = packed && !c->paged ? FIA_LENGTHS_ENDS : FIA_LENGTHS_EACH;
-    if (!fia_v2_check_sums_(c, FIA_V2_QLENS_, c->problem->q_lengths)) return 0;
-    if (!fia_v2_check_sums_(c, FIA_V2_KVLENS_, c->problem->kv_lengths)) return 0;
+    c->problem->kv_packed = packed && !c->paged;
+    c->problem->kv_lengths = c->problem->kv_packed ? FIA_LENGTHS_ENDS : FIA_LENGTHS_EACH;
+    if (packed && q.broadcast && nq > 1) return fia_v2_bad_stride_(c, FIA_V2_QLENS_, 0, apart);
+    if (c->problem->kv_packed && kv.broadcast && nkv > 1) return fia_v2_bad_stride_(c, FIA_V2_KVLENS_, 0, apart);
     if (packed && nq < 0) return fia_v2_bad_(c, FIA_V2_QLENS_, "absent", "packed layouts need it");
     if (packed && nkv < 0) return fia_v2_bad_(c, FIA_V2_KVLENS_, "absent", "packed layouts need it");
     if (c->paged && nkv < 0) return fia_v2_bad_(c, FIA_V2_KVLENS_, "absent", "block_table needs it");
@@ -6919,45 +6543,41 @@ static int fia_v2_lower_counts_(fia_v2_call_ *c) {
 }
 
 /* Values of a host list; those of tensors are only there when the job runs. */
-static int fia_v2_check_list_(fia_v2_call_ *c, int i, const fia_int_list *list, int64_t limit, int ends) {
-    const char *of_query = "element # must lie in 0 .. #, the rows of query";
-    const char *of_key = "element # must lie in 0 .. #, the rows of key or block_table";
+static int fia_v2_check_list_(fia_v2_call_ *c, int i) {
+    const int of_query = i == FIA_V2_QLENS_;
+    const char *rows = of_query ? "element # must lie in 0 .. #, the rows of query"
+                                : "element # must lie in 0 .. #, the rows of key or block_table";
     const char *sums = "element # of running sums is at least #, the one before";
-    const char *name = fia_v2_tensors_[i].name;
-    int64_t b, last = 0;
+    const char *name = fia_v2_fields_[i].name;
+    const fia_int_list *list = of_query ? &c->args->actual_seq_qlen : &c->args->actual_seq_kvlen;
+    const int ends = (of_query ? c->problem->q_lengths : c->problem->kv_lengths) == FIA_LENGTHS_ENDS;
+    int64_t b, last = 0, most = of_query ? c->S1 : c->S2;
+    if (of_query && !c->in->packed && c->S1 == 1) return 1; /* one query row that is not packed: without effect */
     for (b = 0; list->data && b < c->B && b < list->count; ++b) {
         const int64_t v = list->data[b];
-        const int64_t most = c->listed && i == FIA_V2_KVLENS_ ? c->args->key_list[b].shape[c->in->row] : limit;
-        if (v < 0 || v > most) return fia_v2_bad_int_(c, name, v, i == FIA_V2_QLENS_ ? of_query : of_key, b, most);
+        if (c->listed && !of_query) most = c->args->key_list[b].shape[c->in->row];
+        if (v < 0 || v > most) return fia_v2_bad_int_(c, name, v, rows, b, most);
         if (ends && v < last) return fia_v2_bad_int_(c, name, v, sums, b, last);
         last = v;
     }
     return 1;
 }
 
-static int fia_v2_check_lists_(fia_v2_call_ *c) {
-    const fia_problem *p = c->problem;
-    const int q_ends = p->q_lengths == FIA_LENGTHS_ENDS, kv_ends = p->kv_lengths == FIA_LENGTHS_ENDS;
-    if (c->in->packed || c->S1 != 1) { /* one query row that is not packed: without effect */
-        if (!fia_v2_check_list_(c, FIA_V2_QLENS_, &c->args->actual_seq_qlen, c->S1, q_ends)) return 0;
-    }
-    return fia_v2_check_list_(c, FIA_V2_KVLENS_, &c->args->actual_seq_kvlen, c->S2, kv_ends);
-}
-
 /* ---- keys and values ---- */
 
-/* A pool of pages by its own rank. The first pool sets how many pages there are. */
+/* A pool of pages by its own rank. That of key sets how many pages there are. */
 static int fia_v2_lower_pool_(fia_v2_call_ *c, int i, fia_view *view, int64_t *dim) {
     const fia_tensor *t = c->t[i];
     const int64_t rows = c->args->block_size, run = 32 / (int64_t)fia_dtype_bytes(t->dtype);
+    const int of_key = i == FIA_V2_KEY_;
     const fia_v2_form_ *f;
     if (!fia_v2_rank_(c, i, 3, 5, "pools have # (BnBsH), 4 (BnNBsD) or # axes (NZ)")) return 0;
     f = &fia_v2_pools_[t->ndim - 3];
-    if (c->n_pages < 0 && t->shape[f->row] != rows) {
+    if (of_key && t->shape[f->row] != rows) {
         return fia_v2_bad_int_(c, "block_size", rows, "pages of key have # rows", t->shape[f->row], 0);
     }
-    if (c->n_pages < 0) c->n_pages = t->shape[0];
-    if (!fia_v2_axis_(c, i, 0, c->n_pages, "key has # pages")) return 0;
+    if (of_key) c->problem->n_pages = t->shape[0];
+    if (!fia_v2_axis_(c, i, 0, c->problem->n_pages, "key has # pages")) return 0;
     if (!fia_v2_axis_(c, i, f->row, rows, "block_size is #")) return 0;
     if (f->head >= 0 && !fia_v2_heads_(c, i, f->head, c->Nkv)) return 0;
     if (!fia_v2_row_dim_(c, i, f->head >= 0 ? 1 : c->Nkv, dim)) return 0;
@@ -6971,7 +6591,7 @@ static int fia_v2_lower_pool_(fia_v2_call_ *c, int i, fia_view *view, int64_t *d
     return *dim > 0 || c->empty || fia_v2_bad_shape_(c, i, 2, "a row has # piece or more", 1);
 }
 
-static int fia_v2_lower_paged_(fia_v2_call_ *c, int64_t *key_dim) {
+static int fia_v2_lower_table_(fia_v2_call_ *c) {
     const fia_tensor *t = c->t[FIA_V2_TABLE_];
     const int64_t rows = c->args->block_size;
     fia_problem *p = c->problem;
@@ -6979,30 +6599,28 @@ static int fia_v2_lower_paged_(fia_v2_call_ *c, int64_t *key_dim) {
     if (!fia_v2_rank_(c, FIA_V2_TABLE_, 2, 2, "# axes are needed")) return 0;
     if (!fia_v2_sequences_(c, FIA_V2_TABLE_, 0) || !fia_v2_last_(c, FIA_V2_TABLE_)) return 0;
     if (rows < 1) return fia_v2_bad_int_(c, "block_size", rows, "block_table needs # or more", 1, 0);
-    c->n_pages = -1;
     c->S2 = fia_mul_(t->shape[1], rows);
     if (c->S2 < 0) return fia_v2_bad_int_(c, "block_size", rows, "times # columns it overflows", t->shape[1], 0);
-    if (!fia_v2_lower_pool_(c, FIA_V2_KEY_, &p->key, key_dim)) return 0;
     p->keys = FIA_KEYS_PAGED;
     p->table_columns = t->shape[1];
     p->table_bytes = fia_v2_step_(t, 0);
     p->table_broadcast = p->table_bytes == 0;
     p->page_size = rows;
-    p->n_pages = c->n_pages;
-    return fia_v2_lower_pool_(c, FIA_V2_VALUE_, &p->value, &c->Dv);
+    return 1;
 }
 
-static int fia_v2_lower_strided_(fia_v2_call_ *c, int64_t *key_dim) {
-    if (!fia_v2_lower_rows_(c, FIA_V2_KEY_, c->Nkv, &c->problem->key, key_dim)) return 0;
-    c->S2 = c->t[FIA_V2_KEY_]->shape[c->in->row];
-    c->problem->kv_packed = c->in->packed;
-    return fia_v2_lower_rows_(c, FIA_V2_VALUE_, c->Nkv, &c->problem->value, &c->Dv) &&
-           fia_v2_axis_(c, FIA_V2_VALUE_, c->in->row, c->S2, "key has # rows");
+/* A pool of pages, or a tensor with as many rows as key. */
+static int fia_v2_lower_keys_(fia_v2_call_ *c, int i, fia_view *view, int64_t *dim) {
+    if (c->paged) return fia_v2_lower_pool_(c, i, view, dim);
+    if (!fia_v2_lower_rows_(c, i, c->Nkv, view, dim)) return 0;
+    if (i == FIA_V2_KEY_) c->S2 = c->t[i]->shape[c->in->row];
+    return fia_v2_axis_(c, i, c->in->row, c->S2, "key has # rows");
 }
 
 /* One tensor of a list, which must fit to those before: same row length and row stride, any number of rows. */
 static int fia_v2_lower_listed_(fia_v2_call_ *c, int i, int64_t b, fia_view *view, int64_t *dim) {
     const fia_tensor *list = i == FIA_V2_KEY_ ? c->args->key_list : c->args->value_list;
+    const char *name = fia_v2_fields_[i].name;
     const fia_view before = *view;
     const int64_t first = *dim;
     int known;
@@ -7013,19 +6631,14 @@ static int fia_v2_lower_listed_(fia_v2_call_ *c, int i, int64_t b, fia_view *vie
     if (b > 0 && *dim != first)
         return fia_v2_bad_shape_(c, i, c->in->rank - 1, "rows of a list have # elements", first);
     /* The engine counts head strides in stored elements, an int4 tensor in int32. */
-    if (b > 0 && view->head_bytes != before.head_bytes && view->dtype == FIA_I4) {
-        c->lacks = fia_v2_tensors_[i].name;
-        c->lacks_value = "an int4 list with several head strides";
-        c->lacks_why = "not in this build yet";
-    }
+    if (b > 0 && view->head_bytes != before.head_bytes && view->dtype == FIA_I4)
+        c->status = fia_lacks_(c->report, name, "an int4 list with several head strides", "not in this build yet");
     known = c->listed_rows >> i & 1; /* tensors with one row have no row stride: the first longer one sets it */
     if (list[b].shape[c->in->row] < 2) view->row_bytes = before.row_bytes;
     else c->listed_rows |= (int64_t)1 << i;
     if (b > 0) view->head_bytes = before.head_bytes;
     if (known && view->row_bytes != before.row_bytes) {
-        c->lacks = fia_v2_tensors_[i].name;
-        c->lacks_value = "a list with several row strides";
-        c->lacks_why = "not in this build yet";
+        c->status = fia_lacks_(c->report, name, "a list with several row strides", "not in this build yet");
         view->row_bytes = before.row_bytes;
     }
     return 1;
@@ -7074,6 +6687,7 @@ static int fia_v2_lower_kv_(fia_v2_call_ *c) {
     const int types = FIA_V2_FLOAT_ | 1 << FIA_I8 | 1 << FIA_I32;
     const char *dims = "this is its row length by num_key_value_heads, query has # by num_query_heads";
     const int full = c->t[FIA_V2_QUERY_]->dtype == FIA_I8;
+    fia_problem *p = c->problem;
     int64_t key_dim = 0;
     int ok;
     if (!fia_v2_find_kv_(c)) return 0;
@@ -7085,7 +6699,9 @@ static int fia_v2_lower_kv_(fia_v2_call_ *c) {
         return 0;
     }
     if (c->listed) ok = fia_v2_lower_lists_(c, &key_dim);
-    else ok = c->paged ? fia_v2_lower_paged_(c, &key_dim) : fia_v2_lower_strided_(c, &key_dim);
+    else
+        ok = (!c->paged || fia_v2_lower_table_(c)) && fia_v2_lower_keys_(c, FIA_V2_KEY_, &p->key, &key_dim) &&
+             fia_v2_lower_keys_(c, FIA_V2_VALUE_, &p->value, &c->Dv);
     return ok && (key_dim == c->D || fia_v2_bad_int_(c, "key", key_dim, dims, c->D, 0));
 }
 
@@ -7095,31 +6711,24 @@ static int fia_v2_lower_rope_(fia_v2_call_ *c) {
     const int q_types = fia_v2_is_(query, FIA_V2_FLOAT_) ? 1 << query : FIA_V2_FLOAT_;
     const char *pair = "query_rope and key_rope go together", *dims = "this is its row length, query_rope has #";
     int64_t key_dim = 0;
-    int ok;
     if (!fia_v2_has_(c, FIA_V2_QUERY_ROPE_) && !fia_v2_has_(c, FIA_V2_KEY_ROPE_)) return 1;
-    ok = fia_v2_need_(c, FIA_V2_QUERY_ROPE_, pair) && fia_v2_need_(c, FIA_V2_KEY_ROPE_, pair) &&
-         fia_v2_type_(c, FIA_V2_QUERY_ROPE_, q_types, "the element type of query is needed, a float") &&
-         fia_v2_type_(c, FIA_V2_KEY_ROPE_, 1 << (fia_v2_is_(key, FIA_V2_FLOAT_) ? key : rope),
-                      "the element type of key is needed, of query_rope where key is quantised") &&
-         fia_v2_lower_rows_(c, FIA_V2_QUERY_ROPE_, c->Nq, &c->problem->query_rope, &c->Dr) &&
-         fia_v2_axis_(c, FIA_V2_QUERY_ROPE_, c->in->row, c->S1, "query has # rows");
-    if (!ok) return 0;
-    if (c->paged) {
-        ok = fia_v2_lower_pool_(c, FIA_V2_KEY_ROPE_, &c->problem->key_rope, &key_dim);
-    } else {
-        ok = fia_v2_lower_rows_(c, FIA_V2_KEY_ROPE_, c->Nkv, &c->problem->key_rope, &key_dim) &&
-             fia_v2_axis_(c, FIA_V2_KEY_ROPE_, c->in->row, c->S2, "key has # rows");
-    }
-    return ok && (key_dim == c->Dr || fia_v2_bad_int_(c, "key_rope", key_dim, dims, c->Dr, 0));
+    return fia_v2_need_(c, FIA_V2_QUERY_ROPE_, pair) && fia_v2_need_(c, FIA_V2_KEY_ROPE_, pair) &&
+           fia_v2_type_(c, FIA_V2_QUERY_ROPE_, q_types, "the element type of query is needed, a float") &&
+           fia_v2_type_(c, FIA_V2_KEY_ROPE_, 1 << (fia_v2_is_(key, FIA_V2_FLOAT_) ? key : rope),
+                        "the element type of key is needed, of query_rope where key is quantised") &&
+           fia_v2_lower_rows_(c, FIA_V2_QUERY_ROPE_, c->Nq, &c->problem->query_rope, &c->Dr) &&
+           fia_v2_axis_(c, FIA_V2_QUERY_ROPE_, c->in->row, c->S1, "query has # rows") &&
+           fia_v2_lower_keys_(c, FIA_V2_KEY_ROPE_, &c->problem->key_rope, &key_dim) &&
+           (key_dim == c->Dr || fia_v2_bad_int_(c, "key_rope", key_dim, dims, c->Dr, 0));
 }
 
 /* ---- masks, windows, pse_shift, learnable_sink ---- */
 
 /* A term by (sequence, head, row, key) from the axes of a tensor, -1: none. A run compares packed lengths with it. */
-static int fia_v2_lower_term_(fia_v2_call_ *c, int i, const int axes[3], fia_mask_view *view) {
+static int fia_v2_lower_term_(fia_v2_call_ *c, int i, fia_mask_view *view, int sequence, int head, int row) {
     const char *keys = c->paged ? "the # keys of block_table times block_size must fit" : "the # rows of key must fit";
     const fia_tensor *t = c->t[i];
-    const int sequence = axes[0], row = axes[2], key = t->ndim - 1;
+    const int key = t->ndim - 1;
     if (!fia_v2_last_(c, i)) return 0;
     if (sequence >= 0 && t->shape[sequence] != 1 && !fia_v2_sequences_(c, i, sequence)) return 0;
     if (!c->in->packed && row >= 0 && t->shape[row] < c->S1) {
@@ -7130,7 +6739,7 @@ static int fia_v2_lower_term_(fia_v2_call_ *c, int i, const int axes[3], fia_mas
     view->rows = row >= 0 ? t->shape[row] : 1;
     view->keys = t->shape[key];
     view->sequence_bytes = fia_v2_step_(t, sequence);
-    view->head_bytes = fia_v2_step_(t, axes[1]);
+    view->head_bytes = fia_v2_step_(t, head);
     view->row_bytes = fia_v2_step_(t, row);
     if (row >= 0 && t->shape[row] < 2) /* no broadcast: a run has as many rows at most */
         view->row_bytes = (ptrdiff_t)(t->shape[key] * (int64_t)fia_dtype_bytes(t->dtype));
@@ -7141,13 +6750,10 @@ static int fia_v2_lower_term_(fia_v2_call_ *c, int i, const int axes[3], fia_mas
 static int fia_v2_lower_full_mask_(fia_v2_call_ *c) {
     const int rank = c->t[FIA_V2_MASK_]->ndim;
     const int by_sequence = rank > 2 || (c->S1 == 1 && !c->in->packed);
-    int axes[3];
     if (!fia_v2_rank_(c, FIA_V2_MASK_, 2, 4, "# to # axes are allowed")) return 0;
     if (rank == 4 && !fia_v2_axis_(c, FIA_V2_MASK_, 1, 1, "# is needed, masks have no head axis")) return 0;
-    axes[0] = by_sequence ? 0 : -1;
-    axes[1] = -1;
-    axes[2] = rank > 2 || !by_sequence ? rank - 2 : -1;
-    return fia_v2_lower_term_(c, FIA_V2_MASK_, axes, &c->problem->drop_mask);
+    return fia_v2_lower_term_(c, FIA_V2_MASK_, &c->problem->drop_mask, by_sequence ? 0 : -1, -1,
+                              rank > 2 || !by_sequence ? rank - 2 : -1);
 }
 
 /* Modes 2 to 4: the causal matrix of the operator. Its content is known, so only its shape is looked at. */
@@ -7163,9 +6769,7 @@ static int fia_v2_check_compressed_(fia_v2_call_ *c) {
 static int fia_v2_check_tree_(fia_v2_call_ *c) {
     const char *no = "it cannot go with sparse_mode 9", *why = "sparse_mode 9 needs #, the rows of query";
     const int rank = c->in->packed ? 1 : 3;
-    c->lacks = "sparse_mode";
-    c->lacks_value = "9";
-    c->lacks_why = "tree masks are not in this build yet";
+    c->status = fia_lacks_(c->report, "sparse_mode", "9", "tree masks are not in this build yet");
     return fia_v2_need_none_(c, FIA_V2_PSE_, no) && fia_v2_need_none_(c, FIA_V2_SCALE_OUT_, no) &&
            fia_v2_rank_(c, FIA_V2_MASK_, rank, rank, "sparse_mode 9 needs # axes") &&
            (rank == 1 || (fia_v2_sequences_(c, FIA_V2_MASK_, 0) && fia_v2_axis_(c, FIA_V2_MASK_, 1, c->S1, why) &&
@@ -7219,11 +6823,10 @@ static int fia_v2_lower_mask_(fia_v2_call_ *c) {
 }
 
 static int fia_v2_lower_pse_(fia_v2_call_ *c) {
-    static const int axes[3] = {0, 1, 2};
     if (!fia_v2_has_(c, FIA_V2_PSE_)) return 1;
     return fia_v2_type_(c, FIA_V2_PSE_, FIA_V2_FLOAT_, "f32, f16 or bf16 is allowed") &&
            fia_v2_rank_(c, FIA_V2_PSE_, 4, 4, "# axes are needed, (B or 1, Nq, rows, keys)") &&
-           fia_v2_heads_(c, FIA_V2_PSE_, 1, c->Nq) && fia_v2_lower_term_(c, FIA_V2_PSE_, axes, &c->problem->bias);
+           fia_v2_heads_(c, FIA_V2_PSE_, 1, c->Nq) && fia_v2_lower_term_(c, FIA_V2_PSE_, &c->problem->bias, 0, 1, 2);
 }
 
 static int fia_v2_lower_sink_(fia_v2_call_ *c) {
@@ -7264,7 +6867,7 @@ static int fia_v2_lower_tokens_(fia_v2_call_ *c, int i, int64_t mode, fia_scale_
     if (paged && !fia_v2_need_(c, FIA_V2_TABLE_, "key_quant_mode 4 and 5 need it")) return 0;
     if (!fia_v2_rank_(c, i, rank, rank, "key_quant_mode or value_quant_mode needs # axes")) return 0;
     if (per_head && !fia_v2_heads_(c, i, 1, c->Nkv)) return 0;
-    if (paged && !(fia_v2_axis_(c, i, 0, c->n_pages, "key has # pages") &&
+    if (paged && !(fia_v2_axis_(c, i, 0, c->problem->n_pages, "key has # pages") &&
                    fia_v2_axis_(c, i, last, c->args->block_size, "block_size is #"))) {
         return 0;
     }
@@ -7297,9 +6900,9 @@ static int fia_v2_check_offset_(fia_v2_call_ *c, int i, int scale) {
     const fia_tensor *t = c->t[scale];
     char type[64], rank[64], extent[64];
     int axis, ok;
-    fia_v2_join_(type, sizeof(type), "the element type is that of ", fia_v2_tensors_[scale].name);
-    fia_v2_join_(rank, sizeof(rank), fia_v2_tensors_[scale].name, " has # axes");
-    fia_v2_join_(extent, sizeof(extent), fia_v2_tensors_[scale].name, " has #");
+    fia_text_join_(type, sizeof(type), "the element type is that of ", fia_v2_fields_[scale].name);
+    fia_text_join_(rank, sizeof(rank), fia_v2_fields_[scale].name, " has # axes");
+    fia_text_join_(extent, sizeof(extent), fia_v2_fields_[scale].name, " has #");
     ok = fia_v2_type_(c, i, 1 << t->dtype, type) && fia_v2_rank_(c, i, t->ndim, t->ndim, rank);
     for (axis = 0; axis < t->ndim && ok; ++axis) ok = fia_v2_axis_(c, i, axis, t->shape[axis], extent);
     return ok;
@@ -7329,6 +6932,7 @@ static int fia_v2_check_full_quant_(fia_v2_call_ *c) {
     static const int scales[3] = {FIA_V2_SCALE_Q_, FIA_V2_SCALE_K_, FIA_V2_SCALE_V_};
     static const int barred[3] = {FIA_V2_OFFSET_K_, FIA_V2_OFFSET_V_, FIA_V2_SCALE_OUT_};
     const char *need = "int8 query needs it", *count = "this is its element count, # is needed";
+    const char *why = "full int8 attention is not in this build yet (fia_quant.h is to bring it)";
     const fia_v2_args_ *a = c->args;
     const int axes = c->in->head < 0 ? c->in->rank : c->in->rank - 1; /* those of query without D */
     int i, ok = fia_v2_range_(c, "query_quant_mode", a->query_quant_mode, 3, 3) &&
@@ -7345,9 +6949,7 @@ static int fia_v2_check_full_quant_(fia_v2_call_ *c) {
         const int64_t want = c->in->head < 0 && i == axes - 1 ? c->Nq : c->t[FIA_V2_QUERY_]->shape[i];
         ok = fia_v2_axis_(c, FIA_V2_SCALE_Q_, i, want, "query has #");
     }
-    c->lacks = "query";
-    c->lacks_value = "i8";
-    c->lacks_why = "full int8 attention is not in this build yet (fia_quant.h is to bring it)";
+    if (ok) c->status = fia_lacks_(c->report, "query", "i8", why);
     return ok;
 }
 
@@ -7398,7 +7000,8 @@ static int fia_v2_make_outputs_(fia_v2_call_ *c) {
     const int int8_query = c->t[FIA_V2_QUERY_]->dtype == FIA_I8, packed = c->in->packed;
     const fia_dtype dtype = c->t[int8_query ? FIA_V2_QUERY_ROPE_ : FIA_V2_QUERY_]->dtype;
     const int64_t rows = packed ? c->S1 : fia_mul_(c->B, c->S1);
-    int64_t shape[6] = {0}, lse[4];
+    const int64_t lse[4] = {packed ? c->S1 : c->B, c->Nq, packed ? 1 : c->S1, 1};
+    int64_t shape[6] = {0};
     if (fia_mul_(fia_mul_(fia_mul_(rows, c->Nq), fia_max_(c->Dv, 1)), 4) < 0) {
         return fia_v2_bad_(c, FIA_V2_OUT_, "too large", "its bytes must fit into the address space");
     }
@@ -7406,10 +7009,6 @@ static int fia_v2_make_outputs_(fia_v2_call_ *c) {
     shape[f->row] = c->S1;
     if (f->sequence >= 0) shape[f->sequence] = c->B;
     if (f->head >= 0) shape[f->head] = c->Nq;
-    lse[0] = packed ? c->S1 : c->B;
-    lse[1] = c->Nq;
-    lse[2] = packed ? 1 : c->S1;
-    lse[3] = 1;
     c->made_out = fia_tensor_make(NULL, fia_v2_has_(c, FIA_V2_SCALE_OUT_) ? FIA_I8 : dtype, f->rank, shape);
     if (c->args->return_softmax_lse) c->made_lse = fia_tensor_make(NULL, FIA_F32, packed ? 3 : 4, lse);
     return 1;
@@ -7421,7 +7020,7 @@ static int fia_v2_check_output_(fia_v2_call_ *c, int i, const fia_tensor *made) 
     const fia_tensor *t = c->t[i];
     char allowed[48];
     int axis, ok;
-    fia_v2_join_(allowed, sizeof(allowed), fia_dtype_text(made->dtype), i == FIA_V2_OUT_ ? by : " is needed");
+    fia_text_join_(allowed, sizeof(allowed), fia_dtype_text(made->dtype), i == FIA_V2_OUT_ ? by : " is needed");
     ok = fia_v2_type_(c, i, 1 << made->dtype, allowed) && fia_v2_rank_(c, i, made->ndim, made->ndim, "it has # axes");
     for (axis = 0; axis < made->ndim && ok; ++axis) {
         ok = fia_v2_axis_(c, i, axis, made->shape[axis], "query, value and input_layout give #") &&
@@ -7474,20 +7073,6 @@ static int fia_v2_lower_outputs_(fia_v2_call_ *c) {
 
 /* ---- lengths of a run ---- */
 
-static int64_t fia_v2_int_(const fia_ints *x, int64_t i) {
-    const char *at = (const char *)x->data + (x->broadcast ? 0 : (ptrdiff_t)i * x->stride_bytes);
-    return x->dtype == FIA_I64 ? *(const int64_t *)(const void *)at : *(const int32_t *)(const void *)at;
-}
-
-/* Length of a sequence; -1: not a length, phase 0 will say so. */
-static int64_t fia_v2_length_(const fia_ints *x, int32_t form, int64_t i, int64_t all) {
-    int64_t end, start = 0;
-    if (!x->data) return all;
-    end = fia_v2_int_(x, i);
-    if (form == FIA_LENGTHS_ENDS && i > 0) start = fia_v2_int_(x, i - 1);
-    return start < 0 || end < start ? -1 : end - start;
-}
-
 static int fia_v2_set_lengths_(fia_v2_call_ *c, const fia_problem *p, fia_io *io) {
     const fia_v2_args_ *a = c->args;
     int64_t nq, nkv;
@@ -7526,12 +7111,12 @@ static int fia_v2_check_values_(fia_v2_call_ *c, const fia_problem *p, const fia
     const int keeps_all = !p->q_packed && p->max_q_len == 1 && p->rope_dim == 0;
     const int offset = fia_v2_has_(c, FIA_V2_OFFSET_OUT_) && fia_v2_masks_(c) && !keeps_all;
     const int tokens = p->kv_packed && (a->value_quant_mode == 1 || a->value_quant_mode == 3);
-    int64_t b;
+    int64_t b, start;
     int k;
     for (b = 0; (offset || tokens) && b < p->n_sequences; ++b) {
-        const int64_t L1 = fia_v2_length_(&io->q_lens, p->q_lengths, b, p->max_q_len);
-        const int64_t L2 = fia_v2_length_(&io->kv_lens, p->kv_lengths, b, p->max_kv_len);
-        if (L1 < 0 || L2 < 0 || L1 > p->max_q_len || L2 > p->max_kv_len) continue;
+        const int64_t L1 = fia_length_at_(&io->q_lens, p->q_lengths, b, p->max_q_len, &start);
+        const int64_t L2 = fia_length_at_(&io->kv_lens, p->kv_lengths, b, p->max_kv_len, &start);
+        if (L1 < 0 || L2 < 0 || L1 > p->max_q_len || L2 > p->max_kv_len) continue; /* phase 0 will say so */
         if (offset && L1 > 0 && fia_v2_leaves_row_(a, L1, L2)) {
             c->status = fia_say_(c->report, FIA_ERR_ARGUMENT, "quant_offset_out", "given", 0, window, b, 0);
             return 0;
@@ -7569,9 +7154,10 @@ static fia_status fia_v2_lower_(fia_v2_call_ *c, const fia_v2_args_ *args, fia_p
     fia_problem_init(problem);
     fia_v2_begin_(c, args, problem, report);
     if (!fia_v2_check_attributes_(c) || !fia_v2_find_layout_(c) || !fia_v2_lower_query_(c) ||
-        !fia_v2_lower_counts_(c) || !fia_v2_lower_kv_(c) || !fia_v2_check_lists_(c) || !fia_v2_lower_rope_(c) ||
-        !fia_v2_lower_mask_(c) || !fia_v2_lower_pse_(c) || !fia_v2_lower_sink_(c) || !fia_v2_lower_quant_(c) ||
-        !fia_v2_lower_post_quant_(c) || !fia_v2_make_outputs_(c) || !fia_v2_lower_outputs_(c)) {
+        !fia_v2_lower_counts_(c) || !fia_v2_lower_kv_(c) || !fia_v2_check_list_(c, FIA_V2_QLENS_) ||
+        !fia_v2_check_list_(c, FIA_V2_KVLENS_) || !fia_v2_lower_rope_(c) || !fia_v2_lower_mask_(c) ||
+        !fia_v2_lower_pse_(c) || !fia_v2_lower_sink_(c) || !fia_v2_lower_quant_(c) || !fia_v2_lower_post_quant_(c) ||
+        !fia_v2_make_outputs_(c) || !fia_v2_lower_outputs_(c)) {
         return c->status;
     }
     fia_v2_set_sizes_(c);
@@ -7579,7 +7165,7 @@ static fia_status fia_v2_lower_(fia_v2_call_ *c, const fia_v2_args_ *args, fia_p
         fia_io_init(&io);
         if (!fia_v2_set_lengths_(c, problem, &io) || !fia_v2_check_values_(c, problem, &io)) return c->status;
     }
-    return c->lacks ? fia_lacks_(report, c->lacks, c->lacks_value, c->lacks_why) : FIA_OK;
+    return c->status;
 }
 
 /* ---- digest ---- */
@@ -7594,42 +7180,22 @@ static uint64_t fia_v2_mix_tensor_(uint64_t h, const fia_tensor *t) {
     h = fia_v2_mix_(h, (uint64_t)(uint32_t)t->dtype << 32 | (uint32_t)t->ndim);
     for (i = 0; i < t->ndim && i < 6; ++i) {
         h = fia_v2_mix_(h, (uint64_t)t->shape[i]);
-        h = fia_v2_mix_(h,
-                        t->shape[i] > 1 ? (uint64_t)t->stride[i] : 0); /* a stride that is never taken means nothing */
+        h = fia_v2_mix_(h, t->shape[i] > 1 ? (uint64_t)t->stride[i] : 0); /* one that is never taken: any */
     }
     return h;
 }
 
-/* Attributes whose change makes another call; reserved ones are 0 in every planned call. */
-/* clang-format off */
-static const fia_v2_field_ fia_v2_attributes_[] = {
-    FIA_V2_FIELD_(softmax_scale), FIA_V2_FIELD_(num_query_heads), FIA_V2_FIELD_(num_key_value_heads),
-    FIA_V2_FIELD_(pre_tokens), FIA_V2_FIELD_(next_tokens), FIA_V2_FIELD_(sparse_mode), FIA_V2_FIELD_(block_size),
-    FIA_V2_FIELD_(query_quant_mode), FIA_V2_FIELD_(key_quant_mode), FIA_V2_FIELD_(value_quant_mode),
-    FIA_V2_FIELD_(inner_precise), {"return_softmax_lse", 0}, {"out_dtype", 0}, {"input_layout", 0},
-    {"a reserved argument", 0}
-};
-/* clang-format on */
-enum {
-    FIA_V2_ATTRIBUTES_ = (int)(sizeof(fia_v2_attributes_) / sizeof(fia_v2_attributes_[0])),
-    FIA_V2_ARGUMENTS_ = FIA_V2_TENSORS_ + FIA_V2_ATTRIBUTES_
-};
-
 static uint64_t fia_v2_mix_attribute_(const fia_v2_args_ *a, int i) {
-    uint64_t h = 0, v = 0;
+    const void *at = (const char *)(const void *)a + fia_v2_fields_[i].at;
+    const char *layout = a->input_layout;
+    uint64_t h = 0;
     int k;
-    switch (i) {
-    case FIA_V2_ATTRIBUTES_ - 4: return fia_v2_mix_(0, (uint64_t)(uint32_t)a->return_softmax_lse);
-    case FIA_V2_ATTRIBUTES_ - 3: return fia_v2_mix_(0, (uint64_t)(uint32_t)a->out_dtype);
-    case FIA_V2_ATTRIBUTES_ - 2:
-        for (k = 0; a->input_layout && k < 16 && a->input_layout[k]; ++k)
-            h = fia_v2_mix_(h, (unsigned char)a->input_layout[k]);
+    if (at == &a->input_layout) {
+        for (k = 0; layout && k < 16 && layout[k]; ++k) h = fia_v2_mix_(h, (unsigned char)layout[k]);
         return h;
-    case FIA_V2_ATTRIBUTES_ - 1:
-        for (k = 0; k < FIA_V2_RESERVED_; ++k) v |= (uint64_t)(uint32_t)fia_v2_reserved_dtype_(a, k);
-        return fia_v2_mix_(0, v);
-    default: memcpy(&v, (const char *)(const void *)a + fia_v2_attributes_[i].at, sizeof(v)); return fia_v2_mix_(0, v);
     }
+    memcpy(&h, at, fia_v2_fields_[i].bytes);
+    return fia_v2_mix_(0, h);
 }
 
 /* Tensors of the lists that a planned call has; a list of another length is not looked at. */
@@ -7665,10 +7231,11 @@ static uint64_t fia_v2_digest_(const fia_problem *p, const fia_v2_args_ *a, cons
     c.t[FIA_V2_OUT_] = out;
     c.t[FIA_V2_LSE_] = lse;
     for (i = 0; i < FIA_V2_ARGUMENTS_; ++i) {
-        one = i < FIA_V2_TENSORS_ ? fia_v2_mix_argument_(p, &c, i) : fia_v2_mix_attribute_(a, i - FIA_V2_TENSORS_);
+        one = i < FIA_V2_TENSORS_ ? fia_v2_mix_argument_(p, &c, i) : fia_v2_mix_attribute_(a, i);
         h = fia_v2_mix_(h, one);
         each[i] = (uint32_t)(one >> 32);
     }
+    for (i = 0; i < FIA_V2_RESERVED_; ++i) h = fia_v2_mix_(h, (uint32_t)fia_v2_reserved_dtype_(a, i));
     return h;
 }
 
@@ -7682,8 +7249,7 @@ static fia_status fia_v2_refuse_change_(const fia_plan *plan, const fia_v2_args_
     const fia_status s = fia_v2_lower_(&c, args, &now, report);
     if (s == FIA_ERR_ARGUMENT) return s;
     for (i = FIA_V2_ARGUMENTS_ - 1; i >= 0; --i)
-        if (each[i] != plan->digests[i])
-            name = i < FIA_V2_TENSORS_ ? fia_v2_tensors_[i].name : fia_v2_attributes_[i - FIA_V2_TENSORS_].name;
+        if (each[i] != plan->digests[i]) name = fia_v2_fields_[i].name;
     return fia_refuse_text_(report, name, "not as planned",
                             "shapes, element types, strides, counts and attributes must be the plan's");
 }
@@ -7709,11 +7275,11 @@ static int fia_v2_check_address_(fia_v2_call_ *c, int i) {
     if (!fia_v2_given_(t) || fia_v2_numel_(t) == 0) return 1;
     if (!t->data) return fia_v2_bad_(c, i, "NULL", "it has elements and needs data");
     off = (int64_t)((uintptr_t)t->data % (uintptr_t)bytes);
-    if (off) return fia_v2_bad_int_(c, fia_v2_tensors_[i].name, off, aligned, bytes, 0);
+    if (off) return fia_v2_bad_int_(c, fia_v2_fields_[i].name, off, aligned, bytes, 0);
     if (i == FIA_V2_MASK_ && c->args->sparse_mode >= 2) return 1; /* a shape alone: its content is not read */
     for (out = FIA_V2_OUT_; out <= FIA_V2_LSE_ && out != i; ++out) {
         if (!fia_areas_meet_(fia_v2_area_(c->t[out]), fia_v2_area_(t))) continue;
-        fia_v2_join_(value, sizeof(value), "laid over ", fia_v2_tensors_[i].name);
+        fia_text_join_(value, sizeof(value), "laid over ", fia_v2_fields_[i].name);
         return fia_v2_bad_(c, out, value, "outputs share no byte with another tensor");
     }
     return 1;
@@ -7748,9 +7314,8 @@ static fia_status fia_v2_check_run_(fia_v2_call_ *c, const fia_plan *plan, const
 static fia_status fia_v2_make_io_(fia_v2_call_ *c, const fia_problem *p, fia_io *io) {
     const fia_v2_args_ *a = c->args;
     fia_io_init(io);
-    io->n_sequences = 0;
-    if (fia_v2_numel_(&a->query) == 0) return fia_ok_(c->report);
-    io->n_sequences = p->n_sequences;
+    io->n_sequences = fia_v2_numel_(&a->query) ? p->n_sequences : 0;
+    if (io->n_sequences == 0) return fia_ok_(c->report);
     io->query = a->query.data;
     io->query_rope = a->query_rope.data;
     io->key = a->key.data;
@@ -7805,28 +7370,15 @@ FIA_API fia_status fia_fused_infer_attention_score_v2_outputs(fia_fused_infer_at
     return fia_ok_(report);
 }
 
-/* A call without query elements writes nothing: any small problem serves, it is run with 0 sequences. */
-static void fia_v2_make_empty_(fia_problem *p) {
-    fia_problem_init(p);
-    p->n_sequences = 1;
-    p->max_q_len = 1;
-    p->max_kv_len = 1;
-    p->n_q_heads = 1;
-    p->n_kv_heads = 1;
-    p->dim = 1;
-    p->value_dim = 1;
-}
-
 /* Asks the backend; s is the engine's verdict on made, which holds where the backend declines. */
-static fia_status fia_v2_offer_(const fia_context *context, const fia_v2_args_ *args, fia_plan *made, fia_status s,
-                                fia_report *report) {
+static fia_status fia_v2_offer_(const fia_v2_args_ *args, fia_plan *made, fia_status s, fia_report *report) {
     fia_plan offered = *made;
     fia_report answer;
     fia_status b;
-    if (!context->backend) return s;
+    if (!made->context->backend) return s;
     (void)fia_ok_(&answer);
     offered.workspace_bytes = 0;
-    b = context->backend->plan("fused_infer_attention_score_v2", args, &offered, &answer);
+    b = made->context->backend->plan("fused_infer_attention_score_v2", args, &offered, &answer);
     if (b == FIA_ERR_NOT_IN_BUILD) return s;
     if (b == FIA_OK) {
         offered.on_backend = 1;
@@ -7852,26 +7404,27 @@ FIA_API fia_status fia_fused_infer_attention_score_v2_plan(const struct fia_cont
     }
     s = fia_v2_lower_(&c, args, &problem, report);
     if (s == FIA_ERR_ARGUMENT) return s;
-    memset(&made, 0, sizeof(made));
-    if (c.empty) {
-        fia_v2_make_empty_(&problem);
+    if (c.empty) { /* a call that writes nothing: any small problem serves, it is run with 0 sequences */
+        fia_problem_init(&problem);
+        problem.max_q_len = 1;
+        problem.max_kv_len = 1;
+        problem.dim = 1;
+        problem.value_dim = 1;
         s = FIA_OK;
     }
+    memset(&made, 0, sizeof(made)); /* where the engine lacks it: a plan for the backend alone */
+    made.version = FIA_VERSION;
+    made.max_workers = max_workers;
+    made.problem = problem;
+    made.context = fia_context_or_default_(context);
     if (s == FIA_OK) {
         s = fia_plan_make(context, &problem, max_workers, &made, report);
         if (s != FIA_OK) fia_v2_rename_(report);
         if (s != FIA_OK && s != FIA_ERR_NOT_IN_BUILD) return s;
     }
-    if (s != FIA_OK) { /* the engine lacks it: a plan for the backend alone */
-        memset(&made, 0, sizeof(made));
-        made.version = FIA_VERSION;
-        made.max_workers = max_workers;
-        made.problem = problem;
-        made.context = fia_context_or_default_(context);
-    }
     made.op = 1;
     made.digest = fia_v2_digest_(&made.problem, args, &c.made_out, &c.made_lse, made.digests);
-    if (!c.empty) s = fia_v2_offer_(fia_context_or_default_(context), args, &made, s, report);
+    if (!c.empty) s = fia_v2_offer_(args, &made, s, report);
     if (s != FIA_OK) return s;
     *plan = made;
     return fia_ok_(report);
