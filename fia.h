@@ -4093,6 +4093,7 @@ typedef struct fia_worker_ {
     fia_partial_ part;
     char *fold; /* one partial per row block */
     size_t fold_bytes;
+    int64_t next_unit; /* that the worker goes on with after the rectangle at hand; -1: not known */
 } fia_worker_;
 
 static void fia_gather_bind_(fia_worker_ *w, fia_gather_ *g, char *at) {
@@ -4795,16 +4796,31 @@ static fia_prefetch fia_prefetch_of_(const fia_gather_ *g, int which) {
     return next;
 }
 
+/* g takes the first piece of the unit that the worker goes on with; NULL where that has no piece for streams. */
+static const fia_gather_ *fia_gather_ahead_(const fia_worker_ *w, fia_gather_ *g) {
+    fia_unit_ u;
+    fia_span_ span;
+    if (w->next_unit < 0) return NULL;
+    fia_unit_at_(w->job, w->next_unit, &u);
+    span = fia_block_span_(w->plan, u.sequence, u.token, u.first_block);
+    if (u.sequence->family != FIA_FAMILY_STREAM || span.lo >= span.hi) return NULL;
+    fia_keys_call_(w->job, u.sequence, u.token, u.kv_head, &g->call);
+    fia_gather_streams_(g);
+    fia_gather_find_(g, w->plan->keys, span.lo, fia_min_(span.hi - span.lo, w->plan->piece_keys));
+    return fia_gather_head_(g, u.kv_head) ? g : NULL;
+}
+
 /* Keys of a chunk before `to`, piece after piece; while the keys of a piece are worked on the next keys are fetched,
  * then the next values. */
 static void fia_stream_chunk_(fia_worker_ *w, const fia_unit_ *u, const fia_rect_ *rect, fia_walk_ *walk, int64_t to) {
     while (walk->found >= 0 && w->gather[walk->gather].first < to) {
         const int now = walk->found;
-        fia_gather_ *here = &w->gather[walk->gather], *there;
+        fia_gather_ *here = &w->gather[walk->gather];
+        const fia_gather_ *there;
         fia_prefetch keys = fia_no_prefetch_, values = fia_no_prefetch_;
         walk->found = fia_stream_next_(w, rect, u, walk);
-        there = &w->gather[walk->gather];
-        if (walk->found >= 0 && there != here) {
+        there = walk->found >= 0 ? &w->gather[walk->gather] : fia_gather_ahead_(w, &w->gather[walk->gather ^ 1]);
+        if (there && there != here) {
             keys = fia_prefetch_of_(there, FIA_OF_KEY);
             values = fia_prefetch_of_(there, FIA_OF_VALUE);
         }
@@ -4912,8 +4928,9 @@ static int64_t fia_cuts_before_(const fia_bound_job_ *b, int64_t item) {
     return low;
 }
 
-/* An item: a unit, or what lies between two of its cuts; at most three rectangles. */
-static void fia_attend_item_(fia_worker_ *w, int64_t item) {
+/* An item: a unit, or what lies between two of its cuts; at most three rectangles. more: the next item is this worker's,
+ * too. */
+static void fia_attend_item_(fia_worker_ *w, int64_t item, int more) {
     const fia_bound_job_ *b = w->job;
     const fia_header_ *h = b->header;
     const int64_t before = fia_cuts_before_(b, item), unit = item - before;
@@ -4923,6 +4940,7 @@ static void fia_attend_item_(fia_worker_ *w, int64_t item) {
     int block = begin ? begin->block : 0;
     fia_unit_ u;
     fia_unit_at_(b, unit, &u);
+    w->next_unit = -1;
     if (begin && begin->chunk > 0) {
         const fia_rect_ head = {block, block + width, begin->chunk, end && end->block == block ? end->chunk : INT64_MAX,
                                 begin->ordinal};
@@ -4931,6 +4949,7 @@ static void fia_attend_item_(fia_worker_ *w, int64_t item) {
     }
     {
         const fia_rect_ whole = {block, end ? end->block : u.blocks, 0, INT64_MAX, -1};
+        if (more && !end && unit + 1 < h->n_units) w->next_unit = unit + 1;
         fia_attend_rect_(w, &u, &whole);
     }
     if (end && end->chunk > 0 && end->block >= block) {
@@ -5672,7 +5691,7 @@ FIA_API fia_status fia_phase_run(const fia_job *job, int phase, int64_t begin, i
     }
     if (b.header->n_tile && b.plan->tile->enter) b.plan->tile->enter(b.problem);
     for (i = begin; i < end; ++i) {
-        if (i < b.header->n_units + b.header->n_cuts) fia_attend_item_(&w, i);
+        if (i < b.header->n_units + b.header->n_cuts) fia_attend_item_(&w, i, i + 1 < end);
         else fia_fill_item_(&w, i - b.header->n_units - b.header->n_cuts);
     }
     if (b.header->n_tile && b.plan->tile->leave) b.plan->tile->leave();
