@@ -2006,22 +2006,20 @@ static void fia_partial_fold_(fia_partial_ into, fia_partial_ part, int rows, in
     }
 }
 
-/* What is left to do with a row: out = o * *weight; returns its LSE. sink is natural, -inf: none. The row keeps a
- * key. */
-static float fia_state_finish_(float m, float l, float sink, float *weight) {
-    const float none = -FIA_INF_;
-    double lse = (double)m * FIA_LN2_ + fia_log_(l);
-    if (m == FIA_KEPT_MIN_ && l == l) lse = none; /* every kept score was -inf: sum exp(s) = 0 */
-    if (sink == none) {
-        *weight = m == FIA_KEPT_MIN_ ? none - none : 1.0f / l; /* 0 / 0 as IEEE has it */
-    } else if (sink == FIA_INF_ || m == FIA_KEPT_MIN_) {
-        *weight = 0.0f;
-    } else {
-        const float s = sink * FIA_LOG2E_;
-        const float top = m > s ? m : s;
-        const float a = fia_exp2_(m - top);
-        *weight = a / (l * a + fia_exp2_(s - top));
-    }
+/* What is left to do with a row that keeps a key: out = o * weight. sink is natural, -inf: none. */
+static float fia_state_weight_(float m, float l, float sink) {
+    const float none = -FIA_INF_, s = sink * FIA_LOG2E_, top = m > s ? m : s;
+    float a;
+    if (sink == none) return m == FIA_KEPT_MIN_ ? none - none : 1.0f / l; /* 0 / 0 as IEEE has it */
+    if (sink == FIA_INF_ || m == FIA_KEPT_MIN_) return 0.0f;
+    a = fia_exp2_(m - top);
+    return a / (l * a + fia_exp2_(s - top));
+}
+
+/* Its LSE, without the sink. */
+static float fia_state_lse_(float m, float l) {
+    const double lse = (double)m * FIA_LN2_ + fia_log_(l);
+    if (m == FIA_KEPT_MIN_ && l == l) return -FIA_INF_; /* every kept score was -inf: sum exp(s) = 0 */
     return lse == lse ? (float)lse : fia_bits_float_(FIA_NAN_BITS_);
 }
 
@@ -4278,14 +4276,14 @@ static void fia_finish_rows_(const fia_worker_ *w, const fia_row_block_ *rb, fia
     int r;
     for (r = 0; r < rb->rows; ++r) {
         float *o = state.o + (ptrdiff_t)r * p->value_dim;
-        float lse = p->lse_empty, weight;
+        float lse = p->lse_empty;
         const float *mul = NULL, *add = NULL;
         if (state.l[r] == 0.0f) {
             memset(o, 0, (size_t)p->value_dim * sizeof(float));
         } else {
             const float sink = fia_head_value_(p->sinks, io->sinks, rb->head[r], -FIA_INF_);
-            lse = fia_state_finish_(state.m[r], state.l[r], sink, &weight);
-            fia_weigh_result_(o, weight, p->value_dim);
+            if (p->want_lse) lse = fia_state_lse_(state.m[r], state.l[r]);
+            fia_weigh_result_(o, fia_state_weight_(state.m[r], state.l[r], sink), p->value_dim);
             fia_out_scales_(p, io, rb->head[r], w->out, &mul, &add);
         }
         fia_write_row_(w, s->index, rb->head[r], s->q_start + rb->token[r], o, mul, add, lse);
@@ -4741,15 +4739,13 @@ static void fia_stream_piece_(const fia_worker_ *w, fia_gather_ *g, int k, const
         fia_stream_add_values_(w, g, k, padded, scores, drops ? kept : NULL, *values, added, n - added, *next_v);
 }
 
-/* Chunk state of a row block -> partial, with V's channel scales and offsets. */
-static void fia_stream_export_(const fia_worker_ *w, int k, fia_partial_ part) {
-    const fia_stream_block_ *sb = fia_stream_block_at_(w, k);
-    const int rows = w->blocks[k].rows;
+/* Chunk state of a row block as a partial, with V's channel scales and offsets. */
+static fia_partial_ fia_stream_export_(const fia_worker_ *w, int k) {
+    fia_stream_block_ *sb = fia_stream_block_at_(w, k);
     const fia_scales_ v = fia_scales_of_(w->problem, w->io, FIA_OF_VALUE);
-    memcpy(part.m, sb->state.m, (size_t)rows * sizeof(float));
-    memcpy(part.l, sb->state.l, (size_t)rows * sizeof(float));
-    memcpy(part.o, fia_stream_out_(w, k), (size_t)(rows * w->problem->value_dim) * sizeof(float));
+    const fia_partial_ part = {sb->state.m, sb->state.l, fia_stream_out_(w, k)};
     fia_export_channels_(w, w->blocks + k, part, sb->weight_sum, fia_per_token_(v.offset) ? sb->offset_sum : NULL);
+    return part;
 }
 
 /* The walk of a rectangle: pieces of keys [first, end) outer, row blocks (heads) inner. */
@@ -4835,20 +4831,19 @@ static void fia_chunk_done_(const fia_worker_ *w, const fia_rect_ *rect, int k, 
     const fia_tile *tile = w->plan->tile;
     const fia_row_block_ *rb = w->blocks + k;
     const int stream = rb->sequence->family == FIA_FAMILY_STREAM;
-    const fia_partial_ part = fia_partial_at_(w->part.m, rb->rows);
+    fia_partial_ part = fia_partial_at_(w->part.m, rb->rows), into = fia_fold_at_(w, k, rb->rows);
     if (rb->any_lo >= to || rb->any_hi <= from) return;
     if (!stream && tile->fold && !tile->takes_scales && rect->ordinal < 0) {
         fia_tile_fold_state_(w, k, from, to);
         return;
     }
-    if (stream) fia_stream_export_(w, k, part);
+    if (stream) part = fia_stream_export_(w, k);
     else fia_tile_export_rows_(w, rb, rb->state, part);
     if (rect->chunk > 0) {
-        const fia_partial_ slot = fia_pool_slot_(w->job, rect->ordinal + k - rect->first, c, rb->rows);
-        memcpy(slot.m, part.m, fia_partial_floats_(rb->rows, w->problem->value_dim) * sizeof(float));
-    } else {
-        fia_partial_fold_(fia_fold_at_(w, k, rb->rows), part, rb->rows, w->problem->value_dim);
+        into = fia_pool_slot_(w->job, rect->ordinal + k - rect->first, c, rb->rows);
+        fia_partial_clear_(into, rb->rows);
     }
+    fia_partial_fold_(into, part, rb->rows, w->problem->value_dim);
 }
 
 /* Row blocks of a rectangle, and what says where their keys lie. Keys that some of them see lie in [*lo, *hi). */
@@ -7484,12 +7479,12 @@ FIA_API fia_status fia_fused_infer_attention_score_v2_run(const fia_plan *plan,
         return s;
     }
     s = fia_v2_make_io_(&c, &plan->problem, &io);
-    if (s != FIA_OK || fia_v2_numel_(&args->query) == 0) return s;
+    if (s != FIA_OK) return s;
     job.plan = plan;
     job.io = &io;
     job.workspace = workspace;
     job.workspace_bytes = workspace_bytes;
-    s = fia_run(&job, workers, report);
+    if (fia_v2_numel_(&args->query)) s = fia_run(&job, workers, report);
     if (s != FIA_OK) fia_v2_rename_(report);
     else if (!args->return_softmax_lse && fia_v2_given_(&args->softmax_lse) && fia_v2_numel_(&args->softmax_lse) == 1) {
         *(float *)args->softmax_lse.data = 0;
