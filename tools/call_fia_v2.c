@@ -74,6 +74,7 @@ static const char *const outputs[] = {"attention_out", "softmax_lse", NULL};
 
 static call_status plan(replay_call *call) {
     v2_args *args = call_alloc(call, sizeof(*args));
+    const int64_t one = 1;
     call_status status;
     if (!args) return CALL_UNUSABLE;
     call->arguments = args;
@@ -81,7 +82,9 @@ static call_status plan(replay_call *call) {
     status = call_bind(call, fields, args);
     if (status == CALL_OK) status = call_result(fia_fused_infer_attention_score_v2_outputs(args, &call->report));
     if (status == CALL_OK) status = call_add_output(call, outputs[0], &args->attention_out);
-    if (status == CALL_OK && args->return_softmax_lse) status = call_add_output(call, outputs[1], &args->softmax_lse);
+    /* torch_npu returns two tensors either way: without the flag the second is one 0 */
+    if (!args->return_softmax_lse) args->softmax_lse = fia_tensor_make(NULL, FIA_F32, 1, &one);
+    if (status == CALL_OK) status = call_add_output(call, outputs[1], &args->softmax_lse);
     if (status != CALL_OK) return status;
     status =
         call_result(fia_fused_infer_attention_score_v2_plan(NULL, args, call->max_workers, &call->plan, &call->report));

@@ -18,6 +18,12 @@
 
 enum { MAX_PROMPTS = 64 };
 
+#ifdef _OPENMP
+enum { MOST_THREADS = 256 };
+#else
+enum { MOST_THREADS = 1 };
+#endif
+
 /* ---- options ---- */
 
 typedef struct options {
@@ -37,7 +43,7 @@ static const char USAGE[] = "usage: generate [options]\n"
                             "  --seed N             of the samples (1)\n"
                             "  --kv f32|f16|bf16    how keys and values are stored (f16)\n"
                             "  --page N             keys of a cache page (16)\n"
-                            "  --threads N          (1)\n"
+                            "  --threads N          (1); more of them need a build with OpenMP\n"
                             "  --rows N             most tokens of a step; longer prompts are fed in parts (512)\n"
                             "  --ids                print token ids instead of text\n";
 
@@ -66,7 +72,7 @@ static int read_option(options *o, const char *name, const char *value) {
     if (!strcmp(name, "--seed")) return read_long(value, 0, LONG_MAX - 1, &o->seed);
     if (!strcmp(name, "--kv")) return read_kv(value, &o->kv);
     if (!strcmp(name, "--page")) return read_long(value, 1, 1 << 20, &o->page);
-    if (!strcmp(name, "--threads")) return read_long(value, 1, 256, &o->threads);
+    if (!strcmp(name, "--threads")) return read_long(value, 1, MOST_THREADS, &o->threads);
     if (!strcmp(name, "--rows")) return read_long(value, 1, 1 << 20, &o->rows);
     return -1;
 }

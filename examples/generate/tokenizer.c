@@ -123,9 +123,17 @@ void tokenizer_free(tokenizer *t) {
 /* A piece of the text; joining two makes the left one longer and unlinks the right one. */
 typedef struct symbol {
     gguf_string text;
-    int next;     /* -1: the last one */
-    float joined; /* score of this piece joined with the next one; -inf: no token */
+    int before, next; /* -1: none */
+    float joined;     /* score of this piece joined with the next one; -inf: no token */
 } symbol;
+
+/* The pieces of a prompt, and a tree of those that are best to join: best[size + i] is i, best[k] the better one of
+ * best[2 k] and best[2 k + 1], the left one of equals; so best[1] is the best of all. */
+typedef struct pieces {
+    symbol *symbols;
+    int *best;
+    int n, size; /* size: a power of two above n */
+} pieces;
 
 /* A copy of the text with spaces as they are stored. */
 static char *with_stored_spaces(const tokenizer *t, const char *text) {
@@ -153,46 +161,58 @@ static size_t character_bytes(const char *at) {
     return n;
 }
 
-static int split(symbol *symbols, const char *text) {
-    int n = 0;
-    while (*text) {
-        symbols[n].text.at = text;
-        symbols[n].text.length = character_bytes(text);
-        text += symbols[n].text.length;
-        symbols[n].next = n + 1;
-        ++n;
+static int split(pieces *p, const char *text) {
+    size_t length = strlen(text);
+    int i;
+    for (p->size = 1; (size_t)p->size <= length;) p->size *= 2;
+    p->symbols = (symbol *)malloc((size_t)p->size * sizeof(symbol));
+    p->best = (int *)malloc(2 * (size_t)p->size * sizeof(int));
+    if (!p->symbols || !p->best) return -1;
+    for (i = 0; i < p->size; ++i) {
+        symbol *s = &p->symbols[i];
+        s->text.at = text;
+        s->text.length = *text ? character_bytes(text) : 0;
+        s->before = i - 1;
+        s->joined = -INFINITY;
+        p->best[p->size + i] = i;
+        if (*text) p->n = i + 1;
+        text += s->text.length;
     }
-    if (n) symbols[n - 1].next = -1;
-    return n;
+    for (i = 0; i < p->n; ++i) p->symbols[i].next = i + 1 < p->n ? i + 1 : -1;
+    for (i = p->size - 1; i > 0; --i) p->best[i] = p->best[2 * i];
+    return 0;
 }
 
-static void rate(const tokenizer *t, symbol *symbols, int i) {
+static void rate(const tokenizer *t, pieces *p, int i) {
+    symbol *s = p->symbols + i;
+    gguf_string both = s->text;
     int32_t id;
-    gguf_string both = symbols[i].text;
-    symbols[i].joined = -INFINITY;
-    if (symbols[i].next < 0) return;
-    both.length += symbols[symbols[i].next].text.length;
-    id = *slot_of(t, both);
-    if (id >= 0) symbols[i].joined = t->tokens[id].score;
+    int k;
+    s->joined = -INFINITY;
+    if (s->next >= 0) {
+        both.length += p->symbols[s->next].text.length;
+        id = *slot_of(t, both);
+        if (id >= 0 && t->tokens[id].score > -INFINITY) s->joined = t->tokens[id].score; /* a NaN joins nothing */
+    }
+    for (k = (p->size + i) / 2; k > 0; k /= 2) {
+        const int left = p->best[2 * k], right = p->best[2 * k + 1];
+        p->best[k] = p->symbols[right].joined > p->symbols[left].joined ? right : left;
+    }
 }
 
-/* Joins the best pair, the leftmost of equals, until no pair is a token. A prompt is short: no heap is needed. */
-static void join(const tokenizer *t, symbol *symbols, int n) {
-    int i, best, before, before_best;
-    for (i = 0; i < n; ++i) rate(t, symbols, i);
-    while (n) {
-        best = before = before_best = -1;
-        for (i = 0; i >= 0; before = i, i = symbols[i].next)
-            if (symbols[i].joined > (best < 0 ? -INFINITY : symbols[best].joined)) {
-                best = i;
-                before_best = before;
-            }
-        if (best < 0) return;
-        i = symbols[best].next;
-        symbols[best].text.length += symbols[i].text.length;
-        symbols[best].next = symbols[i].next;
-        rate(t, symbols, best);
-        if (before_best >= 0) rate(t, symbols, before_best);
+/* Joins the best pair, the leftmost of equals, until no pair is a token. */
+static void join(const tokenizer *t, pieces *p) {
+    int i;
+    for (i = 0; i < p->n; ++i) rate(t, p, i);
+    while (p->symbols[p->best[1]].joined > -INFINITY) {
+        const int best = p->best[1], gone = p->symbols[best].next, after = p->symbols[gone].next;
+        p->symbols[best].text.length += p->symbols[gone].text.length;
+        p->symbols[best].next = after;
+        if (after >= 0) p->symbols[after].before = best;
+        p->symbols[gone].next = -1;
+        rate(t, p, gone);
+        rate(t, p, best);
+        if (p->symbols[best].before >= 0) rate(t, p, p->symbols[best].before);
     }
 }
 
@@ -214,20 +234,22 @@ static int emit(const tokenizer *t, gguf_string piece, int32_t *ids) {
 int tokenizer_encode(const tokenizer *t, const char *text, int32_t **ids, error *e) {
     size_t length = strlen(text);
     char *stored = length < 1 << 24 ? with_stored_spaces(t, text) : NULL;
-    symbol *symbols = stored ? (symbol *)malloc((strlen(stored) + 1) * sizeof(symbol)) : NULL;
-    int n = 0, i, n_symbols;
-    *ids = symbols ? (int32_t *)malloc((strlen(stored) + 2) * sizeof(int32_t)) : NULL;
-    if (!*ids) {
-        free(symbols);
-        free(stored);
-        return fail(e, "no memory for a prompt of %llu bytes", (unsigned long long)length);
+    pieces p = {NULL, NULL, 0, 0};
+    int n = -1, i;
+    *ids = stored ? (int32_t *)malloc((strlen(stored) + 2) * sizeof(int32_t)) : NULL;
+    if (!*ids || split(&p, stored)) {
+        (void)fail(e, "no memory for a prompt of %llu bytes", (unsigned long long)length);
+        free(*ids);
+        *ids = NULL;
+    } else {
+        join(t, &p);
+        n = 0;
+        if (t->add_bos) (*ids)[n++] = (int32_t)t->bos;
+        for (i = p.n ? 0 : -1; i >= 0; i = p.symbols[i].next) n += emit(t, p.symbols[i].text, *ids + n);
+        if (t->add_eos) (*ids)[n++] = (int32_t)t->eos;
     }
-    n_symbols = split(symbols, stored);
-    join(t, symbols, n_symbols);
-    if (t->add_bos) (*ids)[n++] = (int32_t)t->bos;
-    for (i = n_symbols ? 0 : -1; i >= 0; i = symbols[i].next) n += emit(t, symbols[i].text, *ids + n);
-    if (t->add_eos) (*ids)[n++] = (int32_t)t->eos;
-    free(symbols);
+    free(p.best);
+    free(p.symbols);
     free(stored);
     return n;
 }

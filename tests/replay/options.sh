@@ -207,6 +207,16 @@ equal_forms packed "$v2,\"input_layout\":\"TND\"" "$packed" "$numbers" 48 actual
 equal_refusals actual_seq_kvlen long "$v2,\"input_layout\":\"BSND\"" "$pair" "$numbers" 48 actual_seq_kvlen=2,3
 equal_refusals actual_seq_qlen falling "$v2,\"input_layout\":\"TND\"" "$packed" "$numbers" 48 actual_seq_qlen=4,1 actual_seq_kvlen=3,4
 
+# ---- without return_softmax_lse the second output is one 0, for a call without elements, too ----
+lse='"expect.softmax_lse":{"dtype":"F32","shape":[1]'
+file no_lse "{\"__metadata__\":{$v2,\"input_layout\":\"BSND\"},$pair,$lse,\"data_offsets\":[48,52]}}" "$numbers$zero"
+expect 0 '^PASS' "$dir/no_lse"
+file wrong_lse "{\"__metadata__\":{$v2,\"input_layout\":\"BSND\"},$pair,$lse,\"data_offsets\":[48,52]}}" "$numbers$one"
+expect 1 '^FAIL .*softmax_lse' "$dir/wrong_lse"
+none=$(echo "$pair" | sed 's/\[2,2,1,1\]/[2,0,1,1]/g; s/\[0,16\]/[0,0]/; s/\[16,32\]/[0,0]/; s/\[32,48\]/[0,0]/')
+file empty_lse "{\"__metadata__\":{$v2,\"input_layout\":\"BSND\"},$none,$lse,\"data_offsets\":[0,4]}}" "$zero"
+expect 0 '^PASS' "$dir/empty_lse"
+
 # ---- the same bits for any number of workers ----
 for threads in 1 2 7; do expect 0 ' 0 failed, 0 skipped$' --threads $threads --write "$dir/t$threads" "$here"/vectors/[af]*; done
 for written in "$dir"/t1/*; do
