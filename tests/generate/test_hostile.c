@@ -3,6 +3,7 @@
  * Broken GGUF files: cut at many lengths, bytes and numbers changed at random in the header, and single faults that
  * must be named. Each is either refused with a sentence, or loads, tokenises and sometimes computes. Built with address
  * and undefined-behaviour sanitizers, which see every read out of bounds.
+ * And texts, whose tokens are those of the rule.
  * environment: SEED (printed), MODEL (the file; default models/tiny-classics-f16.gguf)
  */
 #include "load.h"
@@ -217,6 +218,72 @@ static void every_fault_is_named(void **unused) {
     assert_int_equal(missed, 0);
 }
 
+/* ---- tokens of a text ---- */
+
+static int32_t token_of(const tokenizer *t, const char *at, size_t n) {
+    int32_t id = t->n_tokens;
+    while (id-- > 0) {
+        const token *k = &t->tokens[id];
+        const int text = k->kind == TOKEN_NORMAL || k->kind == TOKEN_USER || k->kind == TOKEN_UNUSED;
+        if (text && k->text.length == n && !memcmp(k->text.at, at, n)) return id;
+    }
+    return -1;
+}
+
+/* The rule as it reads: of neighbours whose joint text is a token those with the highest score are joined, the leftmost
+ * of equals, until there are none. start: where the n pieces begin, and the end. Returns how many are left. */
+static int join_by_rule(const tokenizer *t, const char *text, int *start, int n) {
+    for (;;) {
+        int i, best = -1;
+        float score = 0;
+        for (i = 0; i + 1 < n; ++i) {
+            const int32_t id = token_of(t, text + start[i], (size_t)(start[i + 2] - start[i]));
+            if (id < 0 || (best >= 0 && t->tokens[id].score <= score)) continue;
+            best = i;
+            score = t->tokens[id].score;
+        }
+        if (best < 0) return n;
+        memmove(start + best + 1, start + best + 2, (size_t)(n - best - 1) * sizeof(*start));
+        --n;
+    }
+}
+
+/* Random words of ASCII, line ends and two-byte characters, 0 to 60 of them. */
+static void texts_are_joined_by_the_rule(void **unused) {
+    static const char *const parts[] = {"e", "t",   "a",    "n",  " ",        "the", "Th",
+                                        "s", "ing", " and", "\n", "\xc3\xa9", "q",   "0"};
+    gguf_file file;
+    tokenizer t;
+    error e;
+    int i, j, n, got, pieces;
+    (void)unused;
+    assert_int_equal(gguf_parse(&file, original, size, &e), 0);
+    assert_int_equal(tokenizer_load(&t, &file, &e), 0);
+    for (i = 0; i < 200; ++i) {
+        char text[256] = "", stored[800] = "";
+        int start[802];
+        int32_t *ids;
+        for (j = (int)(random64() % 61); j > 0; --j)
+            strcat(text, parts[random64() % (sizeof(parts) / sizeof(parts[0]))]);
+        if (*text && t.add_space_prefix) strcat(stored, "\xe2\x96\x81");
+        for (j = 0; text[j]; ++j) strncat(stored, text[j] == ' ' ? "\xe2\x96\x81" : text + j, text[j] == ' ' ? 3 : 1);
+        for (j = n = 0; stored[j]; ++j)
+            if (((unsigned char)stored[j] & 0xc0) != 0x80) start[n++] = j;
+        start[n] = j;
+        n = join_by_rule(&t, stored, start, n);
+        got = tokenizer_encode(&t, text, &ids, &e);
+        for (j = 0, pieces = t.add_bos ? 1 : 0; j < n; ++j) {
+            const int32_t id = token_of(&t, stored + start[j], (size_t)(start[j + 1] - start[j]));
+            if (id >= 0 && (pieces >= got || ids[pieces] != id)) fail_msg("piece %d of \"%s\" is %d", j, text, (int)id);
+            pieces += id >= 0 ? 1 : start[j + 1] - start[j];
+        }
+        assert_int_equal(got, pieces + (t.add_eos ? 1 : 0));
+        free(ids);
+    }
+    tokenizer_free(&t);
+    gguf_close(&file);
+}
+
 static int read_model(void **unused) {
     const char *path = getenv("MODEL"), *seed = getenv("SEED");
     FILE *f = fopen(path ? path : "models/tiny-classics-f16.gguf", "rb");
@@ -249,6 +316,7 @@ int main(void) {
         cmocka_unit_test(a_file_cut_at_any_length_is_refused),
         cmocka_unit_test(a_file_with_changed_header_is_refused_or_works),
         cmocka_unit_test(every_fault_is_named),
+        cmocka_unit_test(texts_are_joined_by_the_rule),
     };
     return cmocka_run_group_tests_name("generate_hostile", tests, read_model, free_model);
 }
