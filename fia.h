@@ -4044,13 +4044,18 @@ static void fia_apply_scales_(const fia_gather_ *g, int which, int first, int n,
         if (view->dtype == FIA_NONE) continue;
         if (channel) fia_channel_values_(view, data, g->call.sequence, g->kv_head, elements, g->channel);
         for (j = 0; j < n; ++j) {
-            float *row = dst + j * stride, *value = channel ? g->channel : token + j % FIA_STREAM_KEYS;
+            float *row = dst + j * stride, one;
             if (!channel && j % FIA_STREAM_KEYS == 0)
                 fia_token_values_(g, view, data, first + j, (int)fia_min_(n - j, FIA_STREAM_KEYS), token);
-            if (scale)
-                for (i = 0; i < elements; ++i) row[i] *= value[channel * i];
+            one = channel ? 0.0f : token[j % FIA_STREAM_KEYS];
+            if (scale && channel)
+                for (i = 0; i < elements; ++i) row[i] *= g->channel[i];
+            else if (channel)
+                for (i = 0; i < elements; ++i) row[i] += g->channel[i];
+            else if (scale)
+                for (i = 0; i < elements; ++i) row[i] *= one;
             else
-                for (i = 0; i < elements; ++i) row[i] += value[channel * i];
+                for (i = 0; i < elements; ++i) row[i] += one;
         }
     }
 }
@@ -4634,7 +4639,7 @@ static void fia_stream_add_values_(const fia_worker_ *w, const fia_gather_ *g, i
     const char *some[FIA_STREAM_KEYS], *const *all = rows.row + first;
     float packed[FIA_STREAM_KEYS * FIA_STREAM_ROWS], *o = fia_stream_out_(w, k);
     const int dim = w->problem->value_dim, live = w->blocks[k].rows;
-    int j, r, width, apart, mixed = 0;
+    int j, r, mixed = 0;
     if (next.n > first) next.row += first; /* each part of a piece asks for the same part of the next */
     next.n = next.n > first ? next.n - first : 0;
     weights += first * padded;
@@ -4648,16 +4653,23 @@ static void fia_stream_add_values_(const fia_worker_ *w, const fia_gather_ *g, i
     }
     for (j = 0; j < n; ++j) mixed |= kept[j] != 0 && kept[j] != (1 << live) - 1;
     rows.row = some;
-    apart = mixed && fia_values_nonfinite_(w, g, first, n);
-    width = apart ? 1 : padded;
-    for (r = 0; r < (apart ? live : 1); ++r) {
-        for (j = 0, rows.n = 0; j < n; ++j)
-            if (apart ? kept[j] >> r & 1 : kept[j]) {
-                memcpy(packed + rows.n * width, weights + j * padded + r, (size_t)width * sizeof(float));
-                some[rows.n++] = all[j];
-            }
-        if (rows.n) kernel->accumulate[fia_rows_index_(width)](o + (ptrdiff_t)r * dim, dim, packed, &rows, &next);
+    if (mixed && fia_values_nonfinite_(w, g, first, n)) {
+        for (r = 0; r < live; ++r) {
+            for (j = 0, rows.n = 0; j < n; ++j)
+                if (kept[j] >> r & 1) {
+                    packed[rows.n] = weights[j * padded + r];
+                    some[rows.n++] = all[j];
+                }
+            if (rows.n) kernel->accumulate[0](o + (ptrdiff_t)r * dim, dim, packed, &rows, &next);
+        }
+        return;
     }
+    for (j = 0, rows.n = 0; j < n; ++j)
+        if (kept[j]) {
+            memcpy(packed + rows.n * padded, weights + j * padded, (size_t)padded * sizeof(float));
+            some[rows.n++] = all[j];
+        }
+    if (rows.n) kernel->accumulate[fia_rows_index_(padded)](o, dim, packed, &rows, &next);
 }
 
 /* What was summed so far under another maximum. */
@@ -4876,6 +4888,7 @@ static void fia_attend_rect_(fia_worker_ *w, const fia_unit_ *u, const fia_rect_
     int k;
     if (rect->first >= rect->end) return;
     fia_rect_begin_(w, u, rect, &lo, &hi);
+    if (hi - lo <= w->plan->piece_keys) w->next_unit = -1; /* a single piece is not worth looking ahead */
     fia_chunk_range_(w->plan, u->sequence, lo, hi, &c, &c_end);
     c = fia_max_(c, rect->chunk);
     c_end = fia_min_(c_end, rect->chunk_end);
