@@ -228,7 +228,6 @@ header "{$v2,$renamed,\"value.0\":$none}" 'stands beside' 'a list beside the ten
 header "{$v2,$query,\"key.1\":{\"dtype\":\"F32\",$shape,\"data_offsets\":[4,8]},$value,\"expect.attention_out\":{\"dtype\":\"F64\",$shape,\"data_offsets\":[12,20]}}" \
     'no key.0' 'a list that begins at 1'
 header "{$v2,$renamed,\"key.00\":$none}" 'unknown tensor' 'a list index with a leading zero'
-header "{$v2,$renamed,\"expect.softmax_lse\":$none}" 'no such output' 'an expectation without its output'
 
 # ---- sound files, wrong calls ----
 wrong() {

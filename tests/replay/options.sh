@@ -213,6 +213,8 @@ file no_lse "{\"__metadata__\":{$v2,\"input_layout\":\"BSND\"},$pair,$lse,\"data
 expect 0 '^PASS' "$dir/no_lse"
 file wrong_lse "{\"__metadata__\":{$v2,\"input_layout\":\"BSND\"},$pair,$lse,\"data_offsets\":[48,52]}}" "$numbers$one"
 expect 1 '^FAIL .*softmax_lse' "$dir/wrong_lse"
+file no_shape "{\"__metadata__\":{$v2,\"input_layout\":\"BSND\"},$pair,\"expect.softmax_lse\":{\"dtype\":\"F32\",\"shape\":[0],\"data_offsets\":[48,48]}}" "$numbers"
+expect 1 '^FAIL .*another shape than expect.softmax_lse' "$dir/no_shape"
 none=$(echo "$pair" | sed 's/\[2,2,1,1\]/[2,0,1,1]/g; s/\[0,16\]/[0,0]/; s/\[16,32\]/[0,0]/; s/\[32,48\]/[0,0]/')
 file empty_lse "{\"__metadata__\":{$v2,\"input_layout\":\"BSND\"},$none,$lse,\"data_offsets\":[0,4]}}" "$zero"
 expect 0 '^PASS' "$dir/empty_lse"
